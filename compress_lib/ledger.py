@@ -1,0 +1,145 @@
+"""The ledger: one row per measured compression, the same columns in every chapter.
+
+A row says what was compressed, how, and what that did to accuracy (all 10,000 test images), to the bytes of the file
+on disk, to the multiply–adds that the deployed form executes and to its latency. Rows live as JSON in
+``results/ledger/``, one file per chapter; prose, tables and plots read them from there. This module needs no torch.
+"""
+
+import datetime
+import functools
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+__all__ = ["directory", "headline", "headlines", "provenance", "read", "record", "validate"]
+
+PACKAGE = Path(__file__).parent
+KEY = ("chapter", "method", "model", "data", "variant", "seed")
+
+
+def directory() -> Path:
+    """Where the measured rows are: ``$COMPRESS_LIB_RESULTS``, the installed package's, or the clone's ``results/``."""
+    if chosen := os.environ.get("COMPRESS_LIB_RESULTS"):
+        return Path(chosen)
+    installed = PACKAGE / "results"
+    return installed if installed.is_dir() else PACKAGE.parent / "results"
+
+
+@functools.cache
+def schema() -> dict:
+    """The JSON schema of a row."""
+    return json.loads((PACKAGE / "ledger.schema.json").read_text(encoding="utf-8"))
+
+
+def validate(row: dict) -> None:
+    """Raise ``ValueError`` that names the offending field unless ``row`` follows the schema."""
+    import jsonschema
+
+    try:
+        jsonschema.validate(row, schema())
+    except jsonschema.ValidationError as error:
+        field = ".".join(map(str, error.absolute_path)) or "row"
+        raise ValueError(f"ledger row, {field}: {error.message}") from None
+
+
+def record(row: dict) -> dict:
+    """Validate ``row``, complete it with its provenance, and write it to its chapter's file.
+
+    A row with the same chapter, method, model, data, variant and seed is replaced. The file is written atomically.
+
+    Parameters
+    ----------
+    row : the fields of ``ledger.schema.json``; provenance (hardware, versions, commit, date) is added where missing.
+
+    Returns
+    -------
+    The row as written.
+    """
+    row = {**provenance(row.get("command", "")), **row}
+    validate(row)
+    path = directory() / "ledger" / f"{row['chapter']}.json"
+    rows = [old for old in _load(path) if _key(old) != _key(row)] + [row]
+    _dump(path, sorted(rows, key=lambda r: json.dumps(_key(r))))
+    return row
+
+
+def read(chapter: str | None = None, **where) -> list[dict]:
+    """All rows, of one ``chapter`` if given, whose fields equal ``where`` (``model="lenet-5"``, …)."""
+    paths = sorted((directory() / "ledger").glob("*.json" if chapter is None else f"{chapter}.json"))
+    rows = [row for path in paths for row in _load(path)]
+    for row in rows:
+        validate(row)
+    return [row for row in rows if all(row.get(key) == value for key, value in where.items())]
+
+
+def headline(chapter: str, value: str, label: str):
+    """Write a chapter's headline number for the landing page and return it as Markdown for the notebook.
+
+    Parameters
+    ----------
+    chapter : the notebook's name without suffix. value : the figure, formatted. label : what it is, in a few words.
+    """
+    from IPython.display import Markdown
+
+    _dump(directory() / "headlines.json", headlines() | {chapter: {"value": value, "label": label}})
+    return Markdown(f"**{value}** — {label}")
+
+
+def headlines() -> dict[str, dict[str, str]]:
+    """Chapter → ``{"value", "label"}`` for the chapters that have been run."""
+    path = directory() / "headlines.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def provenance(command: str) -> dict:
+    """What a figure needs to be traced: command, hardware, versions, commit, date (UTC)."""
+    import torch
+
+    from compress_lib import __version__
+    from compress_lib.cost import hardware
+
+    return {
+        "command": command,
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "compress_lib": __version__},
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _commit() -> str:
+    """The clone's commit, marked when files differ from it; "none" outside a clone."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def _key(row: dict) -> list:
+    return [row.get(field) for field in KEY]
+
+
+def _load(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a JSON list of rows: {error}") from error
+
+
+def _dump(path: Path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""The book's baselines by name, with trained weights that ship in the package.
+
+Each checkpoint is a safetensors file beside a card (JSON): the recipe, the seed, the test accuracy and the SHA-256 of
+the file. ``python -m compress_lib train NAME`` makes both. Chapter 01.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from compress_lib.models.lenet import lenet_5, lenet_300_100
+from compress_lib.models.resnet import resnet_20
+from compress_lib.models.vgg import vgg_small
+
+__all__ = ["NAMES", "build", "card", "load"]
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "lenet-300-100": lenet_300_100,
+    "lenet-5": lenet_5,
+    "vgg-small": vgg_small,
+    "resnet-20": lambda **options: resnet_20(**{"in_channels": 1} | options),
+}
+NAMES = tuple(_BUILDERS)
+
+
+def build(name: str, **options) -> nn.Module:
+    """The network ``name`` with fresh weights, for 28×28 images with one channel unless ``options`` say otherwise."""
+    return _BUILDERS[_known(name)](**options)
+
+
+def card(name: str) -> dict:
+    """The card of a checkpoint: ``recipe``, ``seed``, ``accuracy``, ``sha256``, ``nbytes``, hardware and versions."""
+    path = CHECKPOINTS / f"{_known(name)}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def load(name: str) -> nn.Module:
+    """The trained network ``name`` in evaluation mode.
+
+    Raises
+    ------
+    ValueError : an unknown name, or a file that does not match the SHA-256 on its card.
+    """
+    from safetensors.torch import load as load_bytes
+
+    expected = card(name)["sha256"]
+    path = CHECKPOINTS / f"{name}.safetensors"
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ValueError(f"{path} is damaged: its SHA-256 is {found}, its card says {expected}; install the package again")
+    model = build(name)
+    model.load_state_dict(load_bytes(content))
+    return model.eval()
+
+
+def _known(name: str) -> str:
+    if name not in _BUILDERS:
+        raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(NAMES)}")
+    return name

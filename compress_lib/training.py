@@ -1,0 +1,229 @@
+"""Training and evaluation: one plain recipe for every network of the book.
+
+SGD with Nesterov momentum, a linear warm-up and a cosine decay to zero, decoupled from the hardware by Hugging Face
+Accelerate: the same call runs on one CPU, one GPU, or many machines. Chapters 01 and 02.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from compress_lib.data import normalize
+
+__all__ = ["accuracy", "cross_entropy", "fit", "predict", "random_crop_flip"]
+
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The default objective: mean cross-entropy of the logits ``model(images)`` against integer labels."""
+    return F.cross_entropy(model(images), labels)
+
+
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    seed: int,
+    batch_size: int = 128,
+    lr: float = 0.05,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    warmup: float = 0.1,
+    augment: bool = False,
+    precision: str = "no",
+    objective: Objective = cross_entropy,
+    after_epoch: Callable[[int, nn.Module], dict] | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> list[dict]:
+    """Train ``model`` in place and return its history.
+
+    The order of the images, the augmentation and dropout depend on ``seed`` and the epoch alone, so a run that was
+    interrupted and resumed ends with the same weights, bit for bit, as one that was not; and several processes that
+    share a global batch follow the loss curve of one.
+
+    Parameters
+    ----------
+    model : trained in place; left in evaluation mode. Frozen and parametrized (masked) weights are respected.
+    images : ``(N, C, H, W)``; uint8 is normalised here batch by batch, float32 is taken as it is.
+    labels : ``(N,)`` int64.
+    epochs, seed : length of the run, and everything that is random in it.
+    batch_size : images per step over *all* processes; the last incomplete batch of an epoch is dropped.
+    lr, momentum, weight_decay : of SGD; ``lr`` is the peak, reached after the ``warmup`` fraction of all steps.
+    augment : random crops (2 pixels) and horizontal flips.
+    precision : "no" for fp32, or "bf16": Accelerate's mixed precision.
+    objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
+    after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
+    checkpoint : file to save after each epoch and to resume from if it exists; written atomically.
+    progress : show a bar.
+
+    Returns
+    -------
+    One dict per epoch: ``epoch`` (from 1), ``loss`` (mean over the epoch), ``lr`` (last), ``seconds``, and whatever
+    ``after_epoch`` returned.
+
+    Raises
+    ------
+    ValueError : arguments out of range; a checkpoint of another run.
+    FloatingPointError : the loss became NaN or infinite; the message names the epoch.
+    """
+    from accelerate import Accelerator
+
+    _check(model, images, labels, epochs, batch_size)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
+    if batch_size % accelerator.num_processes:
+        raise ValueError(f"batch_size={batch_size} does not divide among {accelerator.num_processes} processes")
+    origin = next(model.parameters()).device
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr, momentum, nesterov=momentum > 0, weight_decay=weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    steps = len(images) // batch_size
+    run = {"epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr, "momentum": momentum,
+           "weight_decay": weight_decay, "warmup": warmup, "augment": augment, "images": len(images)}  # fmt: skip
+    history = _resume(checkpoint, run, model, optimizer)
+
+    show = progress and accelerator.is_local_main_process
+    bar = tqdm(total=epochs * steps, initial=len(history) * steps, disable=not show, unit="step", leave=False)
+    try:
+        with bar, torch.random.fork_rng():
+            for epoch in range(len(history), epochs):
+                started = time.perf_counter()
+                wrapped.train()
+                total = torch.zeros((), device=accelerator.device)
+                for step, (x, y) in enumerate(_batches(images, labels, batch_size, seed, epoch, augment, accelerator)):
+                    rate = lr * _schedule(epoch * steps + step, epochs * steps, warmup)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    loss = objective(wrapped, x, y)
+                    optimizer.zero_grad()
+                    accelerator.backward(loss)
+                    optimizer.step()
+                    total += loss.detach()
+                    bar.update()
+                mean = accelerator.reduce(total, "mean").item() / steps
+                if not math.isfinite(mean):
+                    raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}; try a smaller lr than {lr}")
+                entry = {"epoch": epoch + 1, "loss": mean, "lr": rate, "seconds": time.perf_counter() - started}
+                if after_epoch is not None:
+                    entry |= after_epoch(epoch + 1, model.eval())
+                history.append(entry)
+                bar.set_postfix({key: f"{value:.4g}" for key, value in entry.items() if key not in ("epoch", "seconds")})
+                if checkpoint is not None and accelerator.is_main_process:
+                    _save(Path(checkpoint), run, model, optimizer, history)
+    finally:
+        # Mixed precision wraps model.forward; hand back the model that came in, on the device it came from.
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        model.to(origin).eval()
+    return history
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
+    """Logits ``(N, classes)`` of ``images`` (uint8 or float, as in :func:`fit`), in evaluation mode, on the CPU."""
+    if len(images) == 0:
+        raise ValueError("images is empty")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    training = model.training
+    model.eval()
+    try:
+        return torch.cat([model(_input(batch.to(device))).cpu() for batch in images.split(batch_size)])
+    finally:
+        model.train(training)
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
+    """Fraction of ``images`` whose largest logit is at the label, in [0, 1]."""
+    if len(images) != len(labels):
+        raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
+    return (predict(model, images, batch_size=batch_size).argmax(1) == labels).double().mean().item()
+
+
+def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 2) -> Tensor:
+    """Pad each image ``(N, C, H, W)`` with zeros, crop it back at a random place, and flip half of them."""
+    n, _, height, width = images.shape
+    offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
+    flipped = torch.rand(n, generator=generator) < 0.5
+    rows = offsets[0, :, None] + torch.arange(height)
+    columns = offsets[1, :, None] + torch.arange(width)
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    padded = F.pad(images, (padding,) * 4)
+    # One gather: the two index grids broadcast to (N, H, W) and the channel axis goes last, then back to second place.
+    picked = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("model has no parameter to train")
+    if len(images) != len(labels):
+        raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs} is not a positive number")
+    if not 1 <= batch_size <= len(images):
+        raise ValueError(f"batch_size={batch_size} is not between 1 and the number of images, {len(images)}")
+
+
+def _input(images: Tensor) -> Tensor:
+    return normalize(images) if images.dtype == torch.uint8 else images
+
+
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """Linear from 0 to 1 over the first ``warmup`` fraction, then half a cosine back to 0."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
+
+
+def _batches(images, labels, batch_size, seed, epoch, augment, accelerator):
+    """This process's share of each global batch of one epoch, on its device."""
+    epoch_seed = (seed * 1_000_003 + epoch) % 2**63
+    torch.manual_seed(epoch_seed + accelerator.process_index)  # for dropout
+    generator = torch.Generator().manual_seed(epoch_seed)
+    order = torch.randperm(len(images), generator=generator)
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    for start in range(0, len(images) - batch_size + 1, batch_size):
+        index = order[start : start + batch_size]
+        x = images[index]
+        if augment:  # of the whole batch, so that the draw does not depend on the number of processes
+            x = random_crop_flip(x, generator)
+        x = _input(x[share].to(accelerator.device))
+        # Convolutions run up to twice as fast with the channels in the innermost dimension.
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        yield x, labels[index][share].to(accelerator.device)
+
+
+def _save(path: Path, run: dict, model: nn.Module, optimizer, history: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    state = {"run": run, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _resume(checkpoint, run: dict, model: nn.Module, optimizer) -> list[dict]:
+    if checkpoint is None or not Path(checkpoint).exists():
+        return []
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"checkpoint={str(checkpoint)!r} cannot be read; delete it to start again: {error}") from error
+    changed = {key: (state["run"].get(key), value) for key, value in run.items() if state["run"].get(key) != value}
+    if changed:
+        raise ValueError(f"checkpoint={str(checkpoint)!r} is of another run; (saved, asked for): {changed}")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["history"]
