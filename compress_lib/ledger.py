@@ -117,7 +117,9 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", str(PACKAGE)) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "none"
 

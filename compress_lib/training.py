@@ -40,7 +40,7 @@ def fit(
     weight_decay: float = 5e-4,
     warmup: float = 0.1,
     augment: bool = False,
-    precision: str = "no",
+    precision: str = "fp32",
     objective: Objective = cross_entropy,
     after_epoch: Callable[[int, nn.Module], dict] | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -61,7 +61,7 @@ def fit(
     batch_size : images per step over *all* processes; the last incomplete batch of an epoch is dropped.
     lr, momentum, weight_decay : of SGD; ``lr`` is the peak, reached after the ``warmup`` fraction of all steps.
     augment : random crops (2 pixels) and horizontal flips.
-    precision : "no" for fp32, or "bf16": Accelerate's mixed precision.
+    precision : "fp32", or "bf16" for mixed precision: weights stay fp32, convolutions and products run in bfloat16.
     objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
     after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
     checkpoint : file to save after each epoch and to resume from if it exists; written atomically.
@@ -79,8 +79,8 @@ def fit(
     """
     from accelerate import Accelerator
 
-    _check(model, images, labels, epochs, batch_size)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
+    _check(model, images, labels, epochs, batch_size, precision)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if batch_size % accelerator.num_processes:
         raise ValueError(f"batch_size={batch_size} does not divide among {accelerator.num_processes} processes")
     origin = next(model.parameters()).device
@@ -89,7 +89,8 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     steps = len(images) // batch_size
     run = {"epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr, "momentum": momentum,
-           "weight_decay": weight_decay, "warmup": warmup, "augment": augment, "images": len(images)}  # fmt: skip
+           "weight_decay": weight_decay, "warmup": warmup, "augment": augment, "precision": precision,
+           "images": len(images)}  # fmt: skip
     history = _resume(checkpoint, run, model, optimizer)
 
     show = progress and accelerator.is_local_main_process
@@ -104,7 +105,8 @@ def fit(
                     rate = lr * _schedule(epoch * steps + step, epochs * steps, warmup)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
-                    loss = objective(wrapped, x, y)
+                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                        loss = objective(wrapped, x, y)
                     optimizer.zero_grad()
                     accelerator.backward(loss)
                     optimizer.step()
@@ -117,11 +119,13 @@ def fit(
                 if after_epoch is not None:
                     entry |= after_epoch(epoch + 1, model.eval())
                 history.append(entry)
-                bar.set_postfix({key: f"{value:.4g}" for key, value in entry.items() if key not in ("epoch", "seconds")})
+                bar.set_postfix(
+                    {key: f"{value:.4g}" for key, value in entry.items() if key not in ("epoch", "seconds")}
+                )
                 if checkpoint is not None and accelerator.is_main_process:
                     _save(Path(checkpoint), run, model, optimizer, history)
     finally:
-        # Mixed precision wraps model.forward; hand back the model that came in, on the device it came from.
+        # "accelerate launch --mixed_precision" wraps model.forward; hand back what came in, on the device it came from.
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         model.to(origin).eval()
     return history
@@ -162,13 +166,15 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
     return picked.permute(0, 3, 1, 2)
 
 
-def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:
+def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_size: int, precision: str) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("model has no parameter to train")
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
     if epochs < 1:
         raise ValueError(f"epochs={epochs} is not a positive number")
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision={precision!r} is neither 'fp32' nor 'bf16'")
     if not 1 <= batch_size <= len(images):
         raise ValueError(f"batch_size={batch_size} is not between 1 and the number of images, {len(images)}")
 

@@ -1,6 +1,7 @@
 """Train one of the book's baselines on all of Fashion-MNIST and write its checkpoint and card.
 
-Run it with ``accelerate launch -m compress_lib train NAME`` on several processes or machines.
+On several GPUs or machines: ``accelerate launch -m compress_lib train NAME``; on several CPU processes:
+``torchrun --nproc_per_node 2 -m compress_lib train NAME``.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--lr", type=float, help="peak learning rate (default: the recipe's)")
-    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="mixed precision (default: fp32)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: mixed precision")
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="directory for NAME.safetensors and NAME.json")
     parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         "recipe": recipe | {"optimizer": "SGD, Nesterov momentum 0.9", "schedule": "10 % linear warm-up, cosine to 0"},
         "seconds": round(sum(entry["seconds"] for entry in history)),
         **ledger.provenance(f"python -m compress_lib train {arguments.name} --seed {arguments.seed}"
-                            + (f" --precision {arguments.precision}" if arguments.precision != "no" else "")),
+                            + (f" --precision {arguments.precision}" if arguments.precision != "fp32" else "")),
     }  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
     _write(arguments.out / f"{arguments.name}.safetensors", content)

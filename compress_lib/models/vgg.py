@@ -27,7 +27,9 @@ class VGG(nn.Module):
         super().__init__()
         final_size = image_size >> len(blocks)
         if final_size < 1:
-            raise ValueError(f"image_size={image_size} is too small: {len(blocks)} pools need at least {2 ** len(blocks)}")
+            raise ValueError(
+                f"image_size={image_size} is too small: {len(blocks)} pools need at least {2 ** len(blocks)}"
+            )
         layers: list[nn.Module] = []
         channels = in_channels
         for widths in blocks:

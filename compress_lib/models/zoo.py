@@ -53,7 +53,9 @@ def load(name: str) -> nn.Module:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise ValueError(f"{path} is damaged: its SHA-256 is {found}, its card says {expected}; install the package again")
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is {found}, its card says {expected}; install the package again"
+        )
     model = build(name)
     model.load_state_dict(load_bytes(content))
     return model.eval()
