@@ -9,7 +9,6 @@ import datetime
 import functools
 import json
 import os
-import platform
 import subprocess
 from pathlib import Path
 
@@ -95,15 +94,12 @@ def headlines() -> dict[str, dict[str, str]]:
 
 def provenance(command: str) -> dict:
     """What a figure needs to be traced: command, hardware, versions, commit, date (UTC)."""
-    import torch
-
-    from compress_lib import __version__
-    from compress_lib.cost import hardware
+    from compress_lib.cost import hardware, versions
 
     return {
         "command": command,
         "hardware": hardware(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "compress_lib": __version__},
+        "versions": versions(),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

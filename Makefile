@@ -1,0 +1,67 @@
+# make book   build the site from the stored outputs and serve it      make test     everything that must hold
+# make lab    the chapters in JupyterLab, with everything installed     make execute  refresh the chapters whose code changed
+
+PYTHON ?= python3
+PORT ?= 8000
+SERVE ?= 1
+VENV := .venv
+BIN := $(VENV)/bin
+SITE := _build/html
+
+.PHONY: book site lab test execute address links lint clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+book: site
+ifneq ($(SERVE),0)
+	@echo "The book is at http://localhost:$(PORT) — stop with Ctrl-C"
+	@cd $(SITE) && ../../$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1
+endif
+
+site: $(VENV)/site.installed
+	@$(BIN)/python book/tools/address.py --check
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@echo "Built $(SITE)/index.html"
+
+lab: $(VENV)/whole.installed
+	@$(BIN)/python -m compress_lib data
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+test: $(VENV)/whole.installed
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make test: no Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+	@$(BIN)/python -m compress_lib data
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+execute: $(VENV)/whole.installed
+	@$(BIN)/python book/tools/execute.py
+
+# The public address of the repository: "make address" takes the git remote, "make address URL=https://…" is told.
+address: $(VENV)/site.installed
+	@$(BIN)/python book/tools/address.py $(URL)
+
+links: $(VENV)/site.installed
+	@$(BIN)/jupyter-book build . --builder linkcheck
+
+lint: $(VENV)/whole.installed
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
+
+clean:
+	rm -rf _build
+
+# The site alone needs no torch; the whole environment adds to the same folder.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or later is needed; name one with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/site.installed: book/requirements.txt | $(VENV)/bin/python
+	@echo "Installing what the site needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r book/requirements.txt
+	@touch $@
+
+$(VENV)/whole.installed: requirements.txt book/requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the whole environment into $(VENV): some minutes, some GB"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@ $(VENV)/site.installed

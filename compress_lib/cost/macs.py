@@ -1,0 +1,101 @@
+"""Multiply-adds of one tensor operation, from the shapes it was called with.
+
+One MAC is one multiplication whose result is accumulated. Convolutions, matrix products and attention have MACs; bias
+additions, normalisation, pooling and activations have none (chapter 1). Positions that fall on zero padding and weights
+that happen to be zero count like any other, because a dense kernel multiplies them all the same.
+
+PyTorch's own ``torch.utils.flop_counter`` holds the formulas of most operations (two FLOPs to a MAC). The few below are
+the ones it lacks. A custom operator joins in by ``torch.utils.flop_counter.register_flop_formula``.
+"""
+
+import re
+from math import prod
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+_OWN_NAMESPACES = ("aten", "prim", "prims")
+_LOOKS_LIKE_A_PRODUCT = re.compile(r"conv|fft|rnn|lstm|attention|mm$")
+
+
+def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
+    """Multiply-adds of one call.
+
+    Parameters
+    ----------
+    operator : torch._ops.OpOverloadPacket
+        The operation, for example ``torch.ops.aten.convolution``.
+    args, kwargs, out
+        What it was called with and what it returned; only their shapes are read.
+
+    Returns
+    -------
+    int or None
+        ``None`` where no formula is known: an element-wise operation, a copy, or one that `is_uncounted` reports.
+    """
+    if operator in _FORMULAS:
+        return _FORMULAS[operator](*args)
+    if operator in flop_registry:
+        return flop_registry[operator](*args, **kwargs, out_val=out) // 2
+    return None
+
+
+def is_uncounted(operator) -> bool:
+    """Whether an operation without a formula may hide multiply-adds: a custom operator, or a product by its name."""
+    namespace, _, name = str(operator).rpartition(".")
+    return namespace not in _OWN_NAMESPACES or bool(_LOOKS_LIKE_A_PRODUCT.search(name))
+
+
+def _matrix_vector(matrix, _vector) -> int:
+    return prod(matrix.shape)
+
+
+def _add_matrix_vector(_bias, matrix, _vector) -> int:
+    return prod(matrix.shape)
+
+
+def _dot(x, _y) -> int:
+    return x.numel()
+
+
+def _add_batch_matmul(_bias, batch1, batch2) -> int:
+    return prod(batch1.shape) * batch2.shape[-1]
+
+
+def _trilinear(x1, weight, x2, expand1, expand2, expand3, *_) -> int:
+    # nn.Bilinear, y[o] = sum over i, j of x1[i] w[o, i, j] x2[j]: one accumulation per weight and sample.
+    shapes = []
+    for tensor, inserted_axes in ((x1, expand1), (weight, expand2), (x2, expand3)):
+        shape = list(tensor.shape)
+        for axis in sorted(inserted_axes):
+            shape.insert(axis, 1)
+        shapes.append(shape)
+    return prod(torch.broadcast_shapes(*shapes))
+
+
+def _rnn(x, *weights) -> int:
+    # Each time step of each sequence multiplies by every weight matrix once; biases are the vectors.
+    steps = x.numel() // x.shape[-1]
+    return steps * sum(prod(w.shape) for w in weights if w.dim() == 2)
+
+
+def _mkldnn_rnn_layer(x, weight_ih, weight_hh, *_) -> int:
+    return _rnn(x, weight_ih, weight_hh)
+
+
+def _cudnn_rnn(x, weights, *_) -> int:
+    return _rnn(x, *weights)
+
+
+_FORMULAS = {
+    aten.mv: _matrix_vector,
+    aten.addmv: _add_matrix_vector,
+    aten.dot: _dot,
+    aten.vdot: _dot,
+    aten.addbmm: _add_batch_matmul,
+    aten._trilinear: _trilinear,
+    aten.mkldnn_rnn_layer: _mkldnn_rnn_layer,
+    aten._cudnn_rnn: _cudnn_rnn,
+}

@@ -1,0 +1,195 @@
+"""Latency: seconds by the wall clock, and the ratio to a baseline timed in the same run (chapter 1).
+
+A clock speed drifts and other programs come and go, so two timings taken one after the other differ by more than many
+methods gain. Here the candidates take turns, A B A B …, and a ratio is formed within each round, where both saw the same
+machine; the spread of those ratios says how far to trust it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from compress_lib.tables import Table
+
+# A timed stretch is at least this long, so that neither the clock's resolution nor the loop around the call matters.
+_MIN_STRETCH_SECONDS = 0.005
+_MAX_CALLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """Timing of one candidate.
+
+    Attributes
+    ----------
+    name : str
+    seconds_min, seconds_median : float
+        Seconds per call, over the rounds.
+    ratio : float
+        Median over the rounds of baseline ÷ this: above 1 is faster than the baseline.
+    ratio_low, ratio_high : float
+        10th and 90th percentile of the same.
+    """
+
+    name: str
+    seconds_min: float
+    seconds_median: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@dataclass(frozen=True, repr=False)
+class Latency:
+    """Rows by name, in the order given; iterates over the rows and renders as a table."""
+
+    rows: tuple[LatencyRow, ...]
+    baseline: str
+    rounds: int
+    threads: int
+
+    def __iter__(self) -> Iterator[LatencyRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> LatencyRow:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def table(self) -> Table:
+        """Milliseconds per call and ratios."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return Table(
+            ["candidate", "min ms", "median ms", "ratio", "10 %", "90 %"],
+            [
+                [row.name, row.seconds_min * 1e3, row.seconds_median * 1e3, row.ratio, row.ratio_low, row.ratio_high]
+                for row in self.rows
+            ],
+            title=f"{self.rounds} interleaved rounds, {threads}; ratio above 1 is faster than {self.baseline}",
+            formats={"ratio": ".3f", "10 %": ".3f", "90 %": ".3f"},
+        )
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def latency(
+    fn_by_name: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 20,
+    warmup: int = 3,
+    threads: int = 1,
+    baseline: str | None = None,
+) -> Latency:
+    """Time functions against each other, in inference mode.
+
+    Parameters
+    ----------
+    fn_by_name : mapping of str to callable
+        Functions without arguments, for example ``{"dense": lambda: dense(x), "sparse": lambda: sparse(x)}``.
+    rounds : int
+        In each round every function is timed once, over as many calls as make up some milliseconds.
+    warmup : int
+        Untimed calls of each function beforehand.
+    threads : int
+        PyTorch's threads while timing; the number before is restored.
+    baseline : str, optional
+        The name that ratios refer to; the first one by default.
+
+    Returns
+    -------
+    Latency
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``fn_by_name`` is no mapping of names to callables or empty, ``baseline`` is not in it, ``rounds`` or
+        ``threads`` is below 1 or ``warmup`` below 0. What a function raises passes through.
+
+    Examples
+    --------
+    >>> rows = latency({"dense": lambda: None, "other": lambda: None}, rounds=3)
+    >>> rows["dense"].ratio
+    1.0
+    """
+    _check(fn_by_name, rounds, warmup, threads, baseline)
+    baseline = next(iter(fn_by_name)) if baseline is None else baseline
+    seconds = {name: np.empty(rounds) for name in fn_by_name}
+    with torch_threads(threads), torch.inference_mode():
+        for fn in fn_by_name.values():
+            for _ in range(warmup):
+                fn()
+        calls = {name: _calls_to_fill_a_stretch(fn) for name, fn in fn_by_name.items()}
+        for i in range(rounds):
+            for name, fn in fn_by_name.items():
+                seconds[name][i] = _stretch(fn, calls[name]) / calls[name]
+    rows = []
+    for name, times in seconds.items():
+        low, middle, high = np.percentile(seconds[baseline] / times, [10, 50, 90]).tolist()
+        rows.append(LatencyRow(name, float(times.min()), float(np.median(times)), middle, low, high))
+    return Latency(tuple(rows), baseline, rounds, threads)
+
+
+@contextmanager
+def torch_threads(number: int):
+    """Let PyTorch use ``number`` threads inside the block; restore the number before, also after an error."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stretch(fn: Callable[[], object], calls: int) -> float:
+    """Seconds that ``calls`` calls take together."""
+    _finish_cuda()
+    start = time.perf_counter()
+    for _ in range(calls):
+        fn()
+    _finish_cuda()
+    return time.perf_counter() - start
+
+
+def _finish_cuda() -> None:
+    # Kernels run behind the caller's back; without this the clock would stop when the last one is launched.
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _calls_to_fill_a_stretch(fn: Callable[[], object]) -> int:
+    calls = 1
+    while calls < _MAX_CALLS and (seconds := _stretch(fn, calls)) < _MIN_STRETCH_SECONDS:
+        # One short measurement may be off by much: approach the goal in steps of at most ten.
+        growth = 1.1 * _MIN_STRETCH_SECONDS / seconds if seconds > 0 else 10
+        calls = min(_MAX_CALLS, math.ceil(calls * min(growth, 10)))
+    return calls
+
+
+def _check(fn_by_name, rounds, warmup, threads, baseline) -> None:
+    if not isinstance(fn_by_name, Mapping):
+        raise TypeError(f"fn_by_name must map names to functions, not be a {type(fn_by_name).__name__}")
+    if not fn_by_name:
+        raise ValueError("fn_by_name must hold at least one function")
+    for name, fn in fn_by_name.items():
+        if not callable(fn):
+            raise TypeError(f"fn_by_name[{name!r}] must be callable, not {type(fn).__name__}")
+    if baseline is not None and baseline not in fn_by_name:
+        raise ValueError(f"baseline={baseline!r} must be one of {list(fn_by_name)}")
+    for argument, value, least in (("rounds", rounds, 1), ("warmup", warmup, 0), ("threads", threads, 1)):
+        if value < least:
+            raise ValueError(f"{argument}={value!r} must be at least {least}")

@@ -1,0 +1,18 @@
+"""Pruning: removing weights, and later whole neurons, filters and layers, that a network can do without.
+
+Submodules load when they are first named.
+"""
+
+import importlib
+
+_SUBMODULES = ("csr", "csr_linear", "magnitude", "masks", "penalty", "report", "schedule", "sensitivity", "targets")
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_SUBMODULES])
