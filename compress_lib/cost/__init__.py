@@ -9,7 +9,8 @@ Chapter 1 derives each quantity; every later chapter measures with the functions
 """
 
 from compress_lib.cost.comparing import Comparison, ModelCost, compare
-from compress_lib.cost.counting import Cost, LayerCost, count
+from compress_lib.cost.costs import Cost, LayerCost
+from compress_lib.cost.counting import count
 from compress_lib.cost.disk import nbytes_on_disk
 from compress_lib.cost.machine import hardware, versions
 from compress_lib.cost.roofline_model import Roofline, arithmetic_intensity, roofline

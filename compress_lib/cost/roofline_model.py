@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from compress_lib.cost.counting import LayerCost
+from compress_lib.cost.costs import LayerCost
 from compress_lib.cost.timing import torch_threads
 
 # Matrices from cache-sized up: which size comes closest to the peak differs between machines.

@@ -46,17 +46,18 @@ function svg(chart, width, height, body) {
 <title id="${id}-t">${escape(chart.title)}</title><desc id="${id}-d">${escape(chart.description)}</desc>${body}</svg>`;
 }
 
+/** A number beside an axis: round, so shorter than in a sentence. */
+const tick = (value, name) => (name === "percent" ? `${format.number(100 * value)}${NBSP}%` : format[name ?? "number"](value));
+
 /** Axes with ticks and labels; returns the drawing and the two scales. */
 function frame(chart, width, height, [x0, x1], [y0, y1]) {
-  const box = { left: 56, right: width - 14, top: 14, bottom: height - 46 };
+  const box = { left: 66, right: width - 22, top: 14, bottom: height - 46 };
   const x = (v) => box.left + ((v - x0) / (x1 - x0)) * (box.right - box.left);
   const y = (v) => box.bottom - ((v - y0) / (y1 - y0)) * (box.bottom - box.top);
-  const fx = format[chart.x.format ?? "number"];
-  const fy = format[chart.y.format ?? "number"];
   const across = ticks(x0, x1, Math.max(2, Math.min(8, Math.floor(width / 90))));
   const up = ticks(y0, y1, 4);
-  let body = up.map((v) => `<line class="ex-rule" x1="${box.left}" x2="${box.right}" y1="${y(v)}" y2="${y(v)}"/><text class="ex-tick" text-anchor="end" x="${box.left - 7}" y="${y(v) + 4}">${fy(v)}</text>`).join("");
-  body += across.map((v) => `<line class="ex-axis" x1="${x(v)}" x2="${x(v)}" y1="${box.bottom}" y2="${box.bottom + 4}"/><text class="ex-tick" text-anchor="middle" x="${x(v)}" y="${box.bottom + 18}">${fx(v)}</text>`).join("");
+  let body = up.map((v) => `<line class="ex-rule" x1="${box.left}" x2="${box.right}" y1="${y(v)}" y2="${y(v)}"/><text class="ex-tick" text-anchor="end" x="${box.left - 7}" y="${y(v) + 4}">${tick(v, chart.y.format)}</text>`).join("");
+  body += across.map((v) => `<line class="ex-axis" x1="${x(v)}" x2="${x(v)}" y1="${box.bottom}" y2="${box.bottom + 4}"/><text class="ex-tick" text-anchor="middle" x="${x(v)}" y="${box.bottom + 18}">${tick(v, chart.x.format)}</text>`).join("");
   body += `<line class="ex-axis" x1="${box.left}" x2="${box.right}" y1="${box.bottom}" y2="${box.bottom}"/>`;
   body += `<text class="ex-label" text-anchor="middle" x="${(box.left + box.right) / 2}" y="${height - 8}">${escape(chart.x.label)}</text>`;
   body += `<text class="ex-label" text-anchor="middle" transform="translate(13 ${(box.top + box.bottom) / 2}) rotate(-90)">${escape(chart.y.label)}</text>`;

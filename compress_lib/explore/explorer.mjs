@@ -108,7 +108,7 @@ async function render({ model, el }) {
   function redraw() {
     const colours = { plus: resolve("plus"), minus: resolve("minus") };
     const gap = 24;
-    const columns = charts.clientWidth >= 660 && (answer.charts ?? []).length > 1 ? 2 : 1;
+    const columns = charts.clientWidth >= 560 && (answer.charts ?? []).length > 1 ? 2 : 1;
     const width = (charts.clientWidth - gap * (columns - 1)) / columns;
     charts.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, width, colours)));

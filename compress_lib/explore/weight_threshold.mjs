@@ -16,6 +16,8 @@ const ALL = "all layers";
 const VALUE = 4; // bytes of a float32 weight
 const INDEX = 4; // bytes of a column index or a row offset
 
+const REACH = 5; // standard deviations drawn on either side
+
 const sum = (values) => Array.from(values).reduce((a, b) => a + b, 0);
 
 /** Linear interpolation between measured points; null outside of them. */
@@ -35,22 +37,19 @@ function storage(layers, kept) {
 }
 
 /** Signed histogram in units of σ, with the removed bins marked. */
-function histogram(layers, cut, step, title, name) {
-  const half = Math.max(...layers.map((layer) => Math.max(layer.positive.length, layer.negative.length)));
-  const values = new Array(2 * half).fill(0);
-  for (const { positive, negative } of layers) {
-    positive.forEach((n, i) => (values[half + i] += n));
-    negative.forEach((n, i) => (values[half - 1 - i] += n));
-  }
+function histogram(layers, cut, step, name, format) {
+  const half = Math.round(REACH / step);
+  const at = (counts, i) => sum(layers.map((layer) => layer[counts][i] ?? 0));
+  const values = Array.from({ length: 2 * half }, (_, i) => (i >= half ? at("positive", i - half) : at("negative", half - 1 - i)));
   const edges = Array.from({ length: 2 * half + 1 }, (_, i) => (i - half) * step);
   const off = values.map((_, i) => (i >= half ? i - half : half - 1 - i) < cut);
   const k = Number((cut * step).toPrecision(6));
   const markers = cut ? [{ x: -k, label: "" }, { x: k, label: `${k} σ` }] : [];
   return {
     type: "histogram",
-    title,
+    title: `Weights of ${name}`,
     description: `Histogram of the weights of ${name} in standard deviations; the middle part, up to ${k} on either side of zero, is removed.`,
-    x: { label: "weight ÷ σ of its layer" },
+    x: { label: `weight ÷ σ of its layer, from ${format.number(-REACH)} to ${REACH}` },
     y: { label: "weights", format: "count" },
     edges,
     values,
@@ -86,7 +85,7 @@ export function compute(data, state, format) {
   const forms = ["dense", "CSR", "bit mask + values"];
   const sizes = [bytes.dense_bytes, bytes.csr_bytes, bytes.bitmask_bytes];
   const charts = [
-    histogram(layers, cut, data.step, `Weights of ${name}`, name),
+    histogram(layers, cut, data.step, name, format),
     {
       type: "bars",
       title: "Bytes of these weights",

@@ -1,0 +1,60 @@
+"""Explorers on a static page: the figure first, the live widget over it where scripts run.
+
+A notebook stores three things for an explorer: its state (in the metadata, which MyST-NB writes into the page), the
+reference to that state, and a PNG. This transform wraps the PNG and the reference together, before MyST-NB would
+choose one of them; ``assets/explorer-host.js`` then replaces the figure by the running explorer.
+"""
+
+import json
+import re
+
+from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector, SelectMimeType
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+
+LOGGER = logging.getLogger(__name__)
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class StaticExplorers(SphinxPostTransform):
+    """Turn each output that is a widget into its figure, marked with the id of the state to bring to life."""
+
+    default_priority = SelectMimeType.default_priority - 1
+
+    def run(self, **kwargs) -> None:
+        state = self._state()
+        for bundle in list(self.document.findall(nodes.container)):
+            if bundle.get("nb_element") != "mime_bundle":
+                continue
+            forms = {form["mime_type"]: form for form in bundle.children}
+            if VIEW not in forms:
+                continue
+            view = json.loads(re.sub(r"<.*?>", "", forms[VIEW].astext(), flags=re.S))
+            figure = next(iter(forms["image/png"].findall(nodes.image)), None) if "image/png" in forms else None
+            model = state.get(view["model_id"], {})
+            if figure is None or "_compute" not in model:
+                LOGGER.warning("this output is a widget, but no explorer with a figure and a saved state", location=bundle)
+                continue
+            figure["alt"] = model["alt"]
+            figure["classes"].append("explorer-figure")
+            opening = nodes.raw("", f'<div class="explorer-place" data-model-id="{view["model_id"]}">', format="html")
+            bundle.replace_self([opening, figure, nodes.raw("", "</div>", format="html")])
+
+    def _state(self) -> dict[str, dict]:
+        """Model id → its traits, from the state that MyST-NB puts into the page."""
+        _, attributes = NbMetadataCollector.get_js_files(self.env, self.env.docname).get("ipywidgets_state", (None, {}))
+        stored = json.loads(attributes.get("body", '{"state": {}}'))
+        return {model_id: entry["state"] for model_id, entry in stored["state"].items()}
+
+
+def add_host(app, pagename, templatename, context, doctree) -> None:
+    """The script, on the pages that have something for it to do."""
+    if app.builder.format == "html" and "ipywidgets_state" in NbMetadataCollector.get_js_files(app.env, pagename):
+        app.add_js_file("explorer-host.js", loading_method="defer")
+
+
+def setup(app):
+    app.add_post_transform(StaticExplorers)
+    app.connect("html-page-context", add_host)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
