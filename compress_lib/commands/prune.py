@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fraction of weights to keep per layer, e.g. fc1=0.08 (default: the paper's, for the two LeNets)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="prune–retrain rounds (default 3)")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of retraining per round (default 10)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of retraining per round (default 5)")
     parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate of retraining (default 0.02)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
@@ -41,7 +41,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root=None) -> dict:
-    """Prune and retrain the baseline ``name`` once; write and return its row of the ledger."""
+    """Prune and retrain the baseline ``name`` once; write and return its row of the ledger.
+
+    Parameters
+    ----------
+    name : of a baseline in the zoo.
+    keep : layer name → fraction of its weights that survive, in (0, 1]; layers not named stay dense.
+    rounds : how many times to prune and retrain; the kept fraction falls by the same factor each time.
+    epochs, lr : of the retraining in each round.
+    seed : of the retraining.
+    root : directory with Fashion-MNIST, if not where it is found by itself.
+    """
     from compress_lib import cost, data, ledger, training
     from compress_lib.models import zoo
     from compress_lib.pruning import csr, magnitude, masks
@@ -64,13 +74,14 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
     timing = cost.latency({"dense": lambda: dense(image), "sparse": lambda: sparse(image)}, rounds=50)["sparse"]
     macs = cost.count(dense, tuple(image.shape[1:])).macs
     flags = " ".join(f"{layer}={kept}" for layer, kept in keep.items())
+    keeping = "the paper's keep rates" if keep == PAPER_KEEP.get(name) else f"keep {flags}"
     return ledger.record(
         {
             "chapter": "02-pruning-weights",
             "method": "magnitude pruning",
             "model": name,
             "data": "fashion-mnist",
-            "variant": f"keep {flags}, {rounds} × {epochs} epochs",
+            "variant": f"{keeping}, {rounds} × {epochs} epochs",
             "seed": seed,
             "test_images": len(test[0]),
             "accuracy_before": training.accuracy(dense, *test),

@@ -16,7 +16,9 @@ import pytest
 from chapters import CHAPTERS, ROOT, code_cells, read
 
 # Stands in for Colab's own module, and notes what the set-up cell asks of it.
-COLAB = "class output:\n    @staticmethod\n    def enable_custom_widget_manager():\n        print('custom widgets on')\n"
+COLAB = (
+    "class output:\n    @staticmethod\n    def enable_custom_widget_manager():\n        print('custom widgets on')\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,10 @@ def repository(tmp_path_factory) -> str:
 
     clone = tmp_path_factory.mktemp("remote") / "book"
     files = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout
     clone.mkdir()
     subprocess.run(["tar", "-c", "--null", "-T", "-", "-f", str(clone / "tree.tar")], input=files, cwd=ROOT, check=True)
@@ -62,7 +67,9 @@ def test_chapter_runs_in_an_empty_directory(repository, colab, tmp_path):
     notebook = read(path)
     setup = code_cells(notebook)[0]
     setup.source = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{repository}"', setup.source)
-    notebook.cells.append(nbformat.v4.new_code_cell("import compress_lib, torch; print(compress_lib.__file__, torch.__file__)"))
+    notebook.cells.append(
+        nbformat.v4.new_code_cell("import compress_lib, torch; print(compress_lib.__file__, torch.__file__)")
+    )
     nbformat.write(notebook, tmp_path / path.name)
     script = (
         "import sys, nbformat, nbclient\n"

@@ -19,7 +19,9 @@ def altered(notebook):
     output = short.cells[last].outputs[0]
     holder, key = (output, "text") if "text" in output else (output.data, "text/plain")
     text = holder[key]
-    holder[key] = re.sub(r"\d", lambda m: str((int(m[0]) + 1) % 10), text, count=1) if re.search(r"\d", text) else text + "?"
+    holder[key] = (
+        re.sub(r"\d", lambda m: str((int(m[0]) + 1) % 10), text, count=1) if re.search(r"\d", text) else text + "?"
+    )
     assert holder[key] != text
     return short
 
@@ -28,7 +30,16 @@ def altered(notebook):
 def test_altered_output_fails(path, tmp_path):
     copied = tmp_path / path.name
     nbformat.write(altered(read(path)), copied)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", str(copied)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-p",
+        "no:cacheprovider",
+        str(copied),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 1, run.stdout
     assert re.search(r"\b1 failed", run.stdout), run.stdout
