@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from compress_lib.data import normalize
+from compress_lib.progress import progress_bar
 
 __all__ = ["accuracy", "cross_entropy", "fit", "predict", "random_crop_flip"]
 
@@ -94,7 +94,7 @@ def fit(
     history = _resume(checkpoint, run, model, optimizer)
 
     show = progress and accelerator.is_local_main_process
-    bar = tqdm(total=epochs * steps, initial=len(history) * steps, disable=not show, unit="step", leave=False)
+    bar = progress_bar(show, total=epochs * steps, initial=len(history) * steps, unit="step")
     try:
         with bar, torch.random.fork_rng():
             for epoch in range(len(history), epochs):

@@ -317,9 +317,12 @@ def test_content_is_checked_even_if_torchvision_is_content(mirror, bare, monkeyp
 def test_a_silent_network_fails_fast(bare, monkeypatch):
     monkeypatch.setattr(_data_files, "_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes the connection, never says a word
+        end = threading.Timer(10, mute.close)  # then even someone who waits for ever gets an answer: another one
+        end.start()
         monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"http://127.0.0.1:{mute.getsockname()[1]}/"])
         with pytest.raises(FileNotFoundError, match="timed out"):
             data.locate()
+        end.cancel()
     assert socket.getdefaulttimeout() is None
 
 

@@ -7,13 +7,16 @@ choose one of them; ``assets/explorer-host.js`` then replaces the figure by the 
 
 import json
 import re
+from pathlib import Path
 
 from docutils import nodes
+from myst_nb.core.render import sanitize_script_content
 from myst_nb.sphinx_ import NbMetadataCollector, SelectMimeType
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
+STATE = "ipywidgets_state"  # MyST-NB's name for it
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -42,19 +45,44 @@ class StaticExplorers(SphinxPostTransform):
             bundle.replace_self([opening, figure, nodes.raw("", "</div>", format="html")])
 
     def _state(self) -> dict[str, dict]:
-        """Model id → its traits, from the state that MyST-NB puts into the page."""
-        _, attributes = NbMetadataCollector.get_js_files(self.env, self.env.docname).get("ipywidgets_state", (None, {}))
-        stored = json.loads(attributes.get("body", '{"state": {}}'))
-        return {model_id: entry["state"] for model_id, entry in stored["state"].items()}
+        """Model id → its traits."""
+        stored = page_state(self.env, self.env.docname)
+        return {model_id: entry["state"] for model_id, entry in stored["state"].items()} if stored else {}
+
+
+def page_state(env, docname: str) -> dict | None:
+    """The widget state that MyST-NB puts into the page, if it has any."""
+    files = NbMetadataCollector.get_js_files(env, docname)
+    return json.loads(files[STATE][1]["body"]) if STATE in files else None
+
+
+def renew_code(app, doctree) -> None:
+    """Give stored explorers the present JavaScript and style: a chapter stores its data, the library has the code."""
+    docname = app.env.docname
+    stored = page_state(app.env, docname)
+    if stored is None:
+        return
+    explore = Path(app.srcdir) / "compress_lib" / "explore"
+    for entry in stored["state"].values():
+        traits = entry["state"]
+        if "_compute" not in traits:
+            continue
+        sources = {"_esm": "explorer.mjs", "_css": "explorer.css", "_charts": "charts.mjs", "_compute": f"{traits['module']}.mjs"}
+        for trait, name in sources.items():
+            app.env.note_dependency(str(explore / name))
+            traits[trait] = (explore / name).read_text(encoding="utf-8")
+    attributes = NbMetadataCollector.get_js_files(app.env, docname)[STATE][1]
+    attributes["body"] = sanitize_script_content(json.dumps(stored))
 
 
 def add_host(app, pagename, templatename, context, doctree) -> None:
     """The script, on the pages that have something for it to do."""
-    if app.builder.format == "html" and "ipywidgets_state" in NbMetadataCollector.get_js_files(app.env, pagename):
+    if app.builder.format == "html" and STATE in NbMetadataCollector.get_js_files(app.env, pagename):
         app.add_js_file("explorer-host.js", loading_method="defer")
 
 
 def setup(app):
+    app.connect("doctree-read", renew_code)
     app.add_post_transform(StaticExplorers)
     app.connect("html-page-context", add_host)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -57,7 +57,7 @@ class Measured(SphinxDirective):
 
 
 class ChapterMap(Measured):
-    """The chapters by part, as cards."""
+    """The chapters by part, as a list with the number each one ends with."""
 
     def run(self):
         headlines = self.ledger.headlines()
@@ -66,16 +66,16 @@ class ChapterMap(Measured):
         out = []
         for part in yaml.safe_load(plan.read_text(encoding="utf-8")):
             out.append(nodes.rubric("", part["part"], classes=["chapter-part"]))
-            cards = nodes.bullet_list("", classes=["chapter-map"])
-            cards += [self.card(chapter, headlines.get(chapter["file"])) for chapter in part["chapters"]]
-            out.append(cards)
+            items = nodes.bullet_list("", classes=["chapter-map"])
+            items += [self.row(chapter, headlines.get(chapter["file"])) for chapter in part["chapters"]]
+            out.append(items)
         return out
 
-    def card(self, chapter: dict, headline: dict | None) -> nodes.list_item:
+    def row(self, chapter: dict, headline: dict | None) -> nodes.list_item:
         name, title = chapter["file"], chapter["title"]
         number = name.split("-")[0]
         written = f"notebooks/{name}" in self.env.found_docs
-        heading = nodes.paragraph("", "", nodes.inline("", number, classes=["chapter-number"]), classes=["chapter-title"])
+        heading = nodes.paragraph(classes=["chapter-title"])
         if written:
             link = addnodes.pending_xref(
                 "", refdomain="std", reftype="doc", reftarget=f"/notebooks/{name}", refexplicit=True, refdoc=self.env.docname
@@ -84,14 +84,17 @@ class ChapterMap(Measured):
             heading += link
         else:
             heading += nodes.inline("", title)
-        card = nodes.list_item("", heading, nodes.paragraph("", chapter["summary"]), classes=["written" if written else "planned"])
+        row = nodes.list_item(classes=["written" if written else "planned"])
+        row += nodes.paragraph("", number, classes=["chapter-number"])
+        row += heading
+        row += nodes.paragraph("", chapter["summary"], classes=["chapter-summary"])
         note = nodes.paragraph(classes=["chapter-headline"])
         if headline:
             note += [nodes.strong("", headline["value"]), nodes.Text(f" {headline['label']}")]
         else:
             note += nodes.Text(NOT_YET if written else "planned")
-        card += note
-        return card
+        row += note
+        return row
 
 
 class Ledger(Measured):

@@ -30,6 +30,7 @@ print(_json.dumps(sorted({m.__file__ for n, m in list(_sys.modules.items())
 
 
 def main() -> None:
+    os.environ["TQDM_DISABLE"] = "1"  # progress is for who waits, not for the stored page
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all that are stale")
     arguments = parser.parse_args()
@@ -54,6 +55,7 @@ def execute(path: Path) -> dict:
         timeout=600,
         record_timing=False,
         store_widget_state=True,
+        coalesce_streams=True,
         resources={"metadata": {"path": path.parent}},
     )
     started = time.perf_counter()

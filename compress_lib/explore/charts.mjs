@@ -157,13 +157,13 @@ function grid(chart, width, colours) {
 
 const CHARTS = { line, histogram, bars, grid };
 
-/** The chart as a <figure>, drawn `width` pixels wide. */
+/** The chart under its title, drawn `width` pixels wide. */
 export function draw(chart, width, colours) {
-  const figure = document.createElement("figure");
-  figure.className = "ex-chart";
-  figure.append(Object.assign(document.createElement("figcaption"), { textContent: chart.title }));
+  const holder = document.createElement("div");
+  holder.className = "ex-chart";
+  holder.append(Object.assign(document.createElement("p"), { textContent: chart.title, className: "ex-chart-title" }));
   const drawn = CHARTS[chart.type](chart, Math.max(240, Math.round(width)), colours);
-  if (typeof drawn === "string") figure.insertAdjacentHTML("beforeend", drawn);
-  else figure.append(drawn);
-  return figure;
+  if (typeof drawn === "string") holder.insertAdjacentHTML("beforeend", drawn);
+  else holder.append(drawn);
+  return holder;
 }

@@ -222,7 +222,7 @@ def _check_non_negative(value: float, argument: str) -> None:
 def _per_layer(
     values: float | Mapping[str, float], argument: str, layers: Collection[str], check: Callable[[float, str], None]
 ) -> dict[str, float]:
-    """One checked number per layer, from one number for all or a mapping for some, in the order of ``layers``."""
+    """One checked number per layer, from one number for all or a mapping for some."""
     if not isinstance(values, Mapping):
         check(values, argument)
         return dict.fromkeys(layers, values)
@@ -232,7 +232,7 @@ def _per_layer(
         raise ValueError(f"{argument} names no layer; the layers to prune are {list(layers)}")
     for name, value in values.items():
         check(value, f"{argument}[{name!r}]")
-    return {name: values[name] for name in layers if name in values}
+    return dict(values)
 
 
 def _apply(

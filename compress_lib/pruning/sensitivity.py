@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import nn
-from tqdm import tqdm
 
+from compress_lib.progress import progress_bar
 from compress_lib.pruning import magnitude, masks, targets
 from compress_lib.tables import Table
 
@@ -81,6 +81,7 @@ def scan(
     *,
     sparsities: Iterable[float] = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95),
     layers: Iterable[str] | None = None,
+    progress: bool = True,
 ) -> Scan:
     """Score the model with each layer pruned by magnitude, alone, to each sparsity.
 
@@ -94,6 +95,8 @@ def scan(
         Each in [0, 1).
     layers : iterable of str, optional
         The layers to scan; all prunable ones unless given.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
@@ -115,12 +118,12 @@ def scan(
         keep[sparsity] = masks.masks(pruned)
     baseline = _score(evaluate, model, "the model as given")
     rows = []
-    with tqdm(total=len(names) * len(tested), desc="sensitivity scan", leave=False) as progress:
+    with progress_bar(progress, total=len(names) * len(tested), desc="sensitivity scan") as bar:
         for name in names:
             for sparsity in tested:
                 pruned = masks.apply(model, {name: keep[sparsity][name]})
                 rows.append(ScanRow(name, sparsity, _score(evaluate, pruned, f"{name!r} at sparsity {sparsity}")))
-                progress.update()
+                bar.update()
     return Scan(rows, baseline)
 
 

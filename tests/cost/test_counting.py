@@ -81,6 +81,19 @@ def test_layers_stand_in_the_order_of_execution_and_unused_ones_last():
     assert (cost.layers[-1].macs, cost.layers[-1].output_shape) == (0, None)
 
 
+def test_it_is_inference_that_is_counted():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.auxiliary = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.auxiliary(x) if self.training else x.relu()
+
+    cost = count(Net().train(), (4,))
+    assert (cost.params, cost.macs) == (20, 0)
+
+
 def test_products_between_layers_belong_to_the_module_that_makes_them():
     class Net(nn.Module):
         def __init__(self):

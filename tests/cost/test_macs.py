@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compress_lib.cost import count
+from compress_lib.cost.macs import macs_of
 
 
 @st.composite
@@ -181,6 +182,12 @@ def test_products_outside_layers(function, shape, macs):
 )
 def test_layers(layer, shape, macs):
     assert count(layer, shape).macs == macs
+
+
+def test_a_recurrent_layer_on_a_gpu_multiplies_by_its_matrices_and_not_by_its_biases():
+    x = torch.zeros(7, 2, 4)  # steps, batch, features
+    weights = [torch.zeros(20, 4), torch.zeros(20, 5), torch.zeros(20), torch.zeros(20)]
+    assert macs_of(torch.ops.aten._cudnn_rnn, (x, weights, 4, None), {}, None) == 7 * 2 * 20 * (4 + 5)
 
 
 def test_products_without_a_formula_are_named():

@@ -126,7 +126,7 @@ def test_pruning_further_is_nested_and_pruning_less_changes_nothing(network, sco
     less, less_report = magnitude.prune(further, 0.2, scope=scope)
     direct, _ = magnitude.prune(network, 0.8, scope=scope)
     assert masks.sparsity(further) == pytest.approx(0.8, abs=1e-3) == report.sparsity
-    assert less_report.kept == report.kept
+    assert less_report.rows == report.rows
     a, b, c, d = (masks.masks(m) for m in (once, further, less, direct))
     for name in LAYERS:
         assert not (b[name] & ~a[name]).any()
@@ -199,6 +199,15 @@ def test_sigma_by_hand(unchanged, k):
         assert np.array_equal(masks.masks(about_zero)[name].numpy(), np.abs(weight) >= k * sigma)
         assert mean_report.rows[i].threshold == pytest.approx(k * sigma)
         assert zero_report.rows[i].threshold == pytest.approx(k * sigma)
+
+
+def test_sigma_of_half_precision_weights_is_computed_in_double():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 100, bias=False)).half()
+    weight = model[0].weight.detach().numpy().astype(np.float64)
+    for k in (0.5, 1, 1.5):
+        mask = masks.masks(magnitude.prune_by_sigma(model, k, centre="zero")[0])["0"]
+        assert np.array_equal(mask.numpy(), np.abs(weight) >= k * weight.std())
 
 
 def test_the_two_centres_differ_where_the_mean_is_not_zero():
