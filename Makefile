@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SITE := _build/html
 
-.PHONY: book site lab test execute address links lint clean help
+.PHONY: book site lab test execute address links colab lint clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +43,12 @@ address: $(VENV)/site.installed
 
 links: $(VENV)/site.installed
 	@$(BIN)/jupyter-book build . --builder linkcheck
+
+# Inside Colab's own image: its torch, its numpy; only the library and what the set-up cell installs come on top.
+colab:
+	@python3 -m pip install --quiet --no-deps . anywidget psygnal nbval
+	@python3 -m compress_lib data
+	@python3 -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: $(VENV)/whole.installed
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

@@ -6,7 +6,7 @@ widths of Caffe's example networks, which Han et al. (arXiv 1506.02626) prune. C
 
 from torch import Tensor, nn
 
-__all__ = ["LeNet300100", "LeNet5", "lenet_300_100", "lenet_5"]
+__all__ = ["LeNet5", "LeNet300100", "lenet_5", "lenet_300_100"]
 
 
 class LeNet300100(nn.Module):

@@ -78,7 +78,7 @@ def test_chapter_runs_in_an_empty_directory(repository, colab, tmp_path):
         "print(nb.cells[-1].outputs[0].text)\n"
         "print([o.get('text') for c in nb.cells if c.cell_type == 'code' for o in c.outputs][:2])\n"
     )
-    run = subprocess.run([colab, "-c", script, path.name], cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run([colab, "-c", script, path.name], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     library, torch = run.stdout.split()[:2]
     assert str(colab.parents[1]) in library, "the library is the one the set-up cell installed"

@@ -1,5 +1,7 @@
 """Parameters against the arithmetic of the papers (shared table of exact counts)."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -37,7 +39,7 @@ def test_parameters(model, expected):
 
 def test_vgg_small_by_hand():
     widths = [1, 16, 16, 32, 32, 64, 64, 64]
-    convolutions = sum(9 * a * b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
     normalisation = 2 * sum(widths[1:])
     classifier = (64 * 3 * 3 + 1) * 64 + 65 * 10
     assert parameters(vgg_small()) == convolutions + normalisation + classifier == 146_586

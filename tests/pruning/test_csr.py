@@ -209,11 +209,11 @@ def test_any_altered_byte_and_any_truncation_is_refused(tmp_path):
     CSRLinear.from_dense(sparse_linear(3, 5, 0.5)).save(path)
     good = path.read_bytes()
     for i in range(len(good)):
-        for flip in (0x01, 0x20, 0xFF):
-            path.write_bytes(good[:i] + bytes([good[i] ^ flip]) + good[i + 1 :])
-            with pytest.raises(ValueError, match=r"layer\.safetensors"):
-                CSRLinear.load(path)
-        path.write_bytes(good[:i])
+        path.write_bytes(good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :])
+        with pytest.raises(ValueError, match=r"layer\.safetensors"):
+            CSRLinear.load(path)
+    for length in range(0, len(good), 7):
+        path.write_bytes(good[:length])
         with pytest.raises(ValueError, match=r"layer\.safetensors is not a whole safetensors file"):
             CSRLinear.load(path)
     path.write_bytes(good + b"\0")

@@ -1,0 +1,73 @@
+"""A real browser for the tests: Chromium, cut off from everything but this machine, and a server for a folder."""
+
+import contextlib
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextlib.contextmanager
+def chromium():
+    """The installed Chromium; there is nothing to download."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert path, "no Chromium; on Debian: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def served(folder: Path):
+    """Serve ``folder`` on this machine; gives the address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def watch(page: Page, address: str) -> list[str]:
+    """Refuse every request that leaves ``address``; the list fills with all that goes wrong on the page."""
+    troubles = []
+
+    def guard(route):
+        url = route.request.url
+        if url.startswith((address + "/", "data:", "blob:")):
+            route.continue_()
+        else:
+            troubles.append(f"request to another site: {url}")
+            route.abort()
+
+    page.route("**/*", guard)
+    page.on("response", lambda r: r.status >= 400 and troubles.append(f"{r.status}: {r.url}"))
+    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    page.on("console", lambda m: m.type in ("error", "warning") and troubles.append(f"console: {m.text}"))
+    return troubles
+
+
+def settle(page: Page, url: str) -> None:
+    """Open ``url`` and wait until it has loaded what it loads, MathJax included."""
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")

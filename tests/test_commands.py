@@ -1,0 +1,96 @@
+"""The command line: what it writes, and what it says when it refuses."""
+
+import json
+import sys
+
+import pytest
+
+from compress_lib import data, ledger
+from compress_lib.__main__ import main
+from compress_lib.commands import prune
+from compress_lib.models import zoo
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """All 10,000 test images, but 2,000 training images: the commands run in seconds."""
+    real = data.fashion_mnist
+
+    def fewer(split, root=None):
+        images, labels = real(split, root)
+        return (images[:2000], labels[:2000]) if split == "train" else (images, labels)
+
+    monkeypatch.setattr(data, "fashion_mnist", fewer)
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["compress_lib", *map(str, arguments)])
+    main()
+
+
+def test_train_writes_a_checkpoint_and_its_card(few_images, tmp_path, monkeypatch, capsys):
+    call(
+        monkeypatch,
+        "train",
+        "lenet-300-100",
+        "--epochs",
+        2,
+        "--seed",
+        3,
+        "--out",
+        tmp_path,
+        "--work",
+        tmp_path / "work",
+    )
+    card = json.loads((tmp_path / "lenet-300-100.json").read_text())
+    assert card["seed"] == 3 and card["recipe"]["epochs"] == 2 and card["test_images"] == 10_000
+    assert f"{card['accuracy']:.2%}" in capsys.readouterr().out
+    assert sorted(path.suffix for path in tmp_path.glob("lenet*")) == [".json", ".safetensors"]
+    monkeypatch.setattr(zoo, "CHECKPOINTS", tmp_path)  # what was written is what the zoo loads
+    from compress_lib import training
+
+    assert training.accuracy(zoo.load("lenet-300-100"), *data.fashion_mnist("test")) == card["accuracy"]
+
+
+def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    keep = ["fc1=0.1", "fc3=0.5"]
+    call(monkeypatch, "prune", "lenet-300-100", "--keep", *keep, "--rounds", 2, "--epochs", 1, "--seeds", 5)
+    (row,) = ledger.read("02-pruning-weights")
+    assert row["seed"] == 5 and row["details"]["kept_by_layer"] == {"fc1": 23_520, "fc3": 500}
+    # fc2 was not named: it stays dense, and fc3 at one half is smaller dense than in CSR.
+    assert row["macs_before"] - row["macs_after"] == 235_200 - 23_520
+    assert row["nbytes_before"] == zoo.card("lenet-300-100")["nbytes"]
+    assert row["accuracy_before"] == pytest.approx(zoo.card("lenet-300-100")["accuracy"], abs=5e-4)
+    assert "--keep fc1=0.1 fc3=0.5 --rounds 2" in row["command"]
+
+
+def test_the_papers_rates_are_twelvefold():
+    """papers: 12.2× and 11.9× by arithmetic."""
+    for name, ratio in (("lenet-300-100", 12.2), ("lenet-5", 11.9)):
+        model = zoo.build(name)
+        weights = {layer: getattr(model, layer).weight.numel() for layer in prune.PAPER_KEEP[name]}
+        kept = sum(round(weights[layer] * rate) for layer, rate in prune.PAPER_KEEP[name].items())
+        assert round(sum(weights.values()) / kept, 1) == ratio
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "lenet-300-100", "--keep", "fc1"], "--keep 'fc1' is not LAYER=FRACTION"),
+        (["prune", "lenet-300-100", "--keep", "fc1=0"], "the fraction must be in"),
+        (["prune", "vgg-small"], "--keep is needed for vgg-small"),
+        (["prune", "lenet-300-100", "--keep", "fc9=0.5"], "fc9"),
+        (["train", "lenet-5", "--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(arguments, message, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, *arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_command_says_where(capsys, monkeypatch):
+    call(monkeypatch, "data")
+    assert "Fashion-MNIST: /" in capsys.readouterr().out
