@@ -1,5 +1,7 @@
 """Progress bars, in terminals and in notebooks."""
 
+import os
+
 from tqdm.auto import tqdm
 
 __all__ = ["progress_bar"]
@@ -8,6 +10,6 @@ __all__ = ["progress_bar"]
 def progress_bar(show: bool = True, **options) -> tqdm:
     """A bar that vanishes when it is done. ``options`` are tqdm's: ``total``, ``desc``, ``unit``, …
 
-    Where the bar is wanted, ``disable`` is not passed, so that the environment variable TQDM_DISABLE still decides.
+    The environment variable TQDM_DISABLE switches all bars off. tqdm knows it too, but not in notebooks.
     """
-    return tqdm(leave=False, **options) if show else tqdm(disable=True, **options)
+    return tqdm(leave=False, disable=not show or bool(os.environ.get("TQDM_DISABLE")), **options)

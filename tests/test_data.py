@@ -196,7 +196,12 @@ def repacked(content):
     return gzip.compress(altered(gzip.decompress(content)), 1)
 
 
-DAMAGES = [truncated, altered, repacked, lambda content: b"", lambda content: b"<html>not found</html>"]
+def overwritten(content):
+    """Something that no gzip program can unpack from its first block on."""
+    return content[:20] + b"\xff" * 20 + content[40:]
+
+
+DAMAGES = [truncated, altered, overwritten, repacked, lambda content: b"", lambda content: b"<html>not found</html>"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

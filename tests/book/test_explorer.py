@@ -1,0 +1,191 @@
+"""The explorers on the pages: they react, without a kernel and without the internet, and show the library's numbers."""
+
+import json
+import random
+
+import pytest
+import torch
+from browsing import settle, watch
+from bs4 import BeautifulSoup
+
+from compress_lib import cost
+from compress_lib.models import zoo
+from compress_lib.pruning import csr, magnitude
+
+STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
+
+
+@pytest.fixture(scope="module")
+def explorers(site, pages):
+    """(page, traits) of every explorer that a chapter has stored."""
+    found = []
+    for page in pages:
+        soup = BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
+        models = {}
+        for script in soup.select(STATE):
+            models |= json.loads(script.string)["state"]
+        for place in soup.select(".explorer-place"):
+            found.append((page, models[place["data-model-id"]]["state"]))
+    assert {traits["module"] for _, traits in found} >= {"network_cost", "weight_threshold"}
+    return found
+
+
+@pytest.fixture
+def opened(browser, address, explorers):
+    """Open a page on which an explorer of the given module runs; gives the page, its root and its traits."""
+    contexts = []
+
+    def open_page(module, **options):
+        path, traits = next((path, traits) for path, traits in explorers if traits["module"] == module)
+        page = browser.new_page(**options)
+        troubles = watch(page, address)
+        contexts.append((page, troubles))
+        settle(page, f"{address}/{path}")
+        root = page.locator(".explorer", has=page.locator(".ex-title", has_text=traits["title"])).first
+        root.wait_for()
+        return page, root, traits
+
+    yield open_page
+    for page, troubles in contexts:
+        page.close()
+        assert not troubles
+
+
+def numbers(root) -> dict[str, float | None]:
+    """What the page shows, by the name of the result."""
+    read = "(all) => Object.fromEntries(all.map((d) => [d.dataset.result, d.value === '' ? null : Number(d.value)]))"
+    return root.locator("data[data-result]").evaluate_all(read)
+
+
+def choose(root, traits, state) -> None:
+    """Set the controls as a reader would, native events included."""
+    for control in traits["controls"]:
+        position = control["values"].index(state[control["name"]])
+        field = root.locator(f'[name="{control["name"]}"]')
+        if control["kind"] == "slider":
+            field.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", position)
+        else:
+            field.select_option(index=position)
+
+
+def test_every_explorer_of_every_page_is_live(browser, address, explorers):
+    for path in {path for path, _ in explorers}:
+        page = browser.new_page()
+        troubles = watch(page, address)
+        settle(page, f"{address}/{path}")
+        page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
+        assert page.locator(".explorer .ex-sentence").count() == sum(p == path for p, _ in explorers)
+        assert page.locator(".explorer-figure").count() == 0, "the figure makes room for the explorer"
+        page.close()
+        assert not troubles
+
+
+@pytest.mark.parametrize("module", ["network_cost", "weight_threshold"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
+    page, root, traits = opened(module, viewport={"width": width, "height": 900})
+    sentence = root.locator(".ex-sentence")
+    assert sentence.get_attribute("aria-live") == "polite"
+    for control in traits["controls"]:
+        field = root.locator(f'[name="{control["name"]}"]')
+        assert page.locator(f'label[for="{field.get_attribute("id")}"]').inner_text() == control["label"]
+        if control["kind"] != "slider":
+            continue
+        before, said = field.get_attribute("aria-valuetext"), sentence.inner_text()
+        at_end = int(field.input_value()) == len(control["values"]) - 1
+        field.focus()
+        page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+        assert field.get_attribute("aria-valuetext") != before
+        assert sentence.inner_text() != said
+        said, box = sentence.inner_text(), field.bounding_box()
+        page.mouse.move(box["x"] + 4, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2, steps=4)
+        page.mouse.up()
+        assert int(field.input_value()) == len(control["values"]) - 1
+        assert sentence.inner_text() != said
+        choose(root, traits, traits["state"])
+    for chart in root.locator(".ex-chart").all():
+        assert chart.bounding_box()["width"] <= root.bounding_box()["width"]
+
+
+def test_charts_and_names_follow_the_data(opened):
+    page, root, traits = opened("weight_threshold")
+    named = root.locator("svg[role=img] desc").first
+    before, drawn = named.text_content(), root.locator("svg[role=img]").first.inner_html()
+    choose(root, traits, traits["state"] | {"k": 3})
+    assert named.text_content() != before
+    assert root.locator("svg[role=img]").first.inner_html() != drawn
+
+
+def test_the_cost_on_the_page_is_the_librarys(opened):
+    _, root, traits = opened("network_cost")
+    draw = random.Random(1)
+    allowed = {control["name"]: control["values"] for control in traits["controls"]}
+    shapes = [traits["state"]]
+    while len(shapes) < 12:
+        state = {name: draw.choice(values) for name, values in allowed.items()}
+        fits = state["channels_in"] % state["groups"] == 0 == state["channels_out"] % state["groups"]
+        if fits and state["padding"] == "same" and state["size"] <= 64 and state["channels_in"] * state["channels_out"] < 1e5:
+            shapes.append(state)
+    for state in shapes:
+        choose(root, traits, state)
+        layer = torch.nn.Conv2d(
+            state["channels_in"],
+            state["channels_out"],
+            state["kernel"],
+            state["stride"],
+            state["kernel"] // 2 if state["padding"] == "same" else state["padding"],
+            groups=state["groups"],
+            bias=state["bias"] == "yes",
+        )
+        counted = cost.count(layer, (state["channels_in"], state["size"], state["size"]))
+        shown = numbers(root)
+        assert (shown["params"], shown["macs"], shown["weight_bytes"]) == (counted.params, counted.macs, counted.nbytes)
+
+
+def test_the_threshold_on_the_page_prunes_what_the_library_prunes(opened):
+    _, root, traits = opened("weight_threshold")
+    model = zoo.load("lenet-300-100")
+    for k in (0, 0.5, 1, 2.05, 3):
+        pruned, report = magnitude.prune_by_sigma(model, k, centre="zero")
+        for layer in ("all layers", "fc1", "fc3"):
+            choose(root, traits, {"k": k, "layer": layer})
+            rows = [row for row in report.rows if layer in ("all layers", row.layer)]
+            shown = numbers(root)
+            assert shown["kept"] == sum(row.kept for row in rows)
+            assert shown["csr_bytes"] == sum(csr.nbytes(pruned.get_submodule(row.layer).weight) for row in rows)
+            assert f"{shown['kept']:,.0f}" in root.locator(".ex-sentence").inner_text()
+
+
+def test_without_scripts_the_figure_is_there(browser, address, explorers):
+    page = browser.new_page(java_script_enabled=False)
+    for path, traits in explorers:
+        page.goto(f"{address}/{path}")
+        figure = page.locator(f'.explorer-place img[alt="{traits["alt"]}"]')
+        assert figure.is_visible() and figure.bounding_box()["width"] > 200
+    page.close()
+
+
+def test_explorers_run_from_a_folder_without_any_server(browser, site, explorers):
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for path, _ in explorers:
+        page.goto((site / path).as_uri())
+        page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
+    page.close()
+    assert not errors
+
+
+def test_an_explorer_follows_the_theme(opened):
+    page, root, _ = opened("weight_threshold", color_scheme="dark")
+    colour = "(e) => getComputedStyle(e).backgroundColor"
+    dark = root.evaluate(colour)
+    pixels = "(c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).join()"
+    canvas = root.locator("canvas").first
+    drawn = canvas.evaluate(pixels) if canvas.count() else ""
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page.wait_for_function("(old) => getComputedStyle(document.querySelector('.explorer')).backgroundColor !== old", arg=dark)
+    if drawn:
+        assert root.locator("canvas").first.evaluate(pixels) != drawn

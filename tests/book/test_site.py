@@ -1,0 +1,156 @@
+"""The site in a real browser that can reach nothing but this machine."""
+
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import settle, watch
+from bs4 import BeautifulSoup
+
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+PAGE_LIMIT = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def soups(site, pages):
+    return {page: BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
+
+
+def test_pages_load_without_trouble_and_without_the_internet(browser, address, pages):
+    problems = []
+    for page_path in pages:
+        page = browser.new_page()  # a fresh one each, so that nothing comes from a cache
+        troubles = watch(page, address)
+        network = page.context.new_cdp_session(page)
+        network.send("Network.enable")
+        received = []
+        network.on("Network.loadingFinished", lambda event, received=received: received.append(event["encodedDataLength"]))
+        settle(page, f"{address}/{page_path}")
+        problems += [f"{page_path}: {trouble}" for trouble in troubles]
+        if sum(received) > PAGE_LIMIT:
+            problems.append(f"{page_path}: {sum(received):,.0f} bytes")
+        if page.locator("mjx-merror, mjx-container[data-mjx-error]").count():
+            problems.append(f"{page_path}: a formula that MathJax does not understand")
+        page.close()
+        assert received, page_path
+    assert not problems
+
+
+def test_formulas_are_typeset(browser, address, pages, soups):
+    with_formulas = [page for page in pages if soups[page].select(".math")]
+    assert with_formulas
+    page = browser.new_page()
+    for page_path in with_formulas:
+        settle(page, f"{address}/{page_path}")
+        formulas, typeset = page.locator(".math").count(), page.locator(".math mjx-container").count()
+        assert typeset >= formulas > 0, page_path
+    page.close()
+
+
+def test_internal_links_and_anchors_resolve(site, soups):
+    anchors = {page: {tag["id"] for tag in soup.select("[id]")} for page, soup in soups.items()}
+    dead, external = [], 0
+    for page, soup in soups.items():
+        for link in soup.select("a[href], link[href], script[src], img[src], source[src], iframe[src]"):
+            target = link.get("href") or link.get("src")
+            if "://" in target or target.startswith(("mailto:", "data:")):
+                external += 1
+                if link.name != "a" and not (link.name == "link" and "canonical" in link.get("rel", [])):
+                    dead.append(f"{page}: {link.name} from elsewhere, {target}")
+                continue
+            path, fragment = urldefrag(urljoin(f"/{page}", target))
+            path = unquote(path.split("?")[0]).lstrip("/")
+            if not (site / path).is_file():
+                dead.append(f"{page}: no file {target}")
+            elif fragment and path in anchors and unquote(fragment) not in anchors[path] | {"top"}:
+                dead.append(f"{page}: no anchor {target}")
+    assert not dead
+    assert external, "the bibliography links to arXiv"
+
+
+def test_images_say_what_they_show(soups):
+    silent = [f"{page}: {image['src']}" for page, soup in soups.items() for image in soup.select("img") if not image.get("alt", "").strip()]
+    # MyST-NB and Sphinx fall back to the file's path
+    silent += [f"{page}: {image['alt']}" for page, soup in soups.items() for image in soup.select("img") if image.get("alt", "").endswith((".png", ".svg"))]
+    assert not silent
+
+
+def test_each_page_has_one_title(soups):
+    titles = {page: len(soup.select("main h1")) for page, soup in soups.items() if page not in ("index.html", "search.html")}
+    assert {page: count for page, count in titles.items() if count != 1} == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(browser, address, pages, theme):
+    page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    found = []
+    for page_path in pages:
+        settle(page, f"{address}/{page_path}")
+        if page_path != "index.html":
+            assert page.evaluate("document.documentElement.dataset.theme") == theme
+        page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+        for violation in Axe().run(page, options=WCAG).response["violations"]:
+            found += [f"{page_path}: {violation['id']}: {node['html'][:160]}" for node in violation["nodes"][:3]]
+    page.close()
+    assert not found
+
+
+def test_nothing_is_wider_than_a_phone(browser, address, pages):
+    page = browser.new_page(viewport={"width": 360, "height": 780})
+    wide = {}
+    for page_path in pages:
+        settle(page, f"{address}/{page_path}")
+        page.evaluate("document.querySelectorAll('main details').forEach((d) => (d.open = true))")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 360:
+            wide[page_path] = width
+    page.close()
+    assert not wide
+
+
+def test_the_landing_page_has_three_doors_and_every_chapter(soups):
+    landing = soups["book/index.html"]
+    doors = {link["href"] for link in landing.select(".doors a")}
+    assert {"how-to-read.html", "how-to-run.html", "how-to-teach.html"} <= doors
+    rows = landing.select(".chapter-map > li")
+    assert len(rows) == 18
+    for row in rows:
+        number, link = row.select_one(".chapter-number").text, row.select_one(".chapter-title a")
+        written = any(page.startswith(f"notebooks/{number}-") for page in soups)
+        assert bool(link) == written
+        assert row.select_one(".chapter-headline").text.strip()
+
+
+def test_search_works_without_a_server(browser, address):
+    page = browser.new_page()
+    troubles = watch(page, address)
+    page.goto(f"{address}/search.html?q=sparsity")
+    page.wait_for_selector("#search-results li", timeout=20_000)
+    assert page.locator("#search-results li", has_text="Glossary").count()
+    page.close()
+    assert not troubles
+
+
+def test_the_dark_theme_can_be_chosen_and_is_remembered(browser, address):
+    page = browser.new_page(color_scheme="light")
+    settle(page, f"{address}/book/notation.html")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    for _ in range(3):
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+        page.locator(".theme-switch-button:visible").first.click()
+    page.wait_for_function(f"{background} !== '{light}'")
+    page.goto(f"{address}/book/glossary.html")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.close()
+
+
+def test_the_keyboard_reaches_the_text_first(browser, address):
+    page = browser.new_page()
+    settle(page, f"{address}/book/how-to-read.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main-content")
+    page.close()
