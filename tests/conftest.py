@@ -1,6 +1,8 @@
-"""What all tests share: two threads at most, and no test may touch the committed results."""
+"""What all tests share: one thread, and no test may touch the committed results."""
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,19 +11,21 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_configure(config):
+    """Chapters, commands and tests read and write a copy of ``results/``; nbval's kernels inherit the variable."""
+    config.results = tempfile.TemporaryDirectory(prefix="results-")
+    shutil.copytree(ROOT / "results", config.results.name, dirs_exist_ok=True)
+    os.environ["COMPRESS_LIB_RESULTS"] = config.results.name
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+def pytest_unconfigure(config):
+    config.results.cleanup()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads():
-    torch.set_num_threads(min(2, torch.get_num_threads()))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _results_are_a_copy(tmp_path_factory):
-    """Chapters and commands under test read and write a copy of ``results/``."""
-    copy = tmp_path_factory.mktemp("results") / "results"
-    shutil.copytree(ROOT / "results", copy)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPRESS_LIB_RESULTS", str(copy))
-        yield copy
+    torch.set_num_threads(1)  # two that wait for each other are slow on a busy machine
 
 
 @pytest.fixture(scope="session")

@@ -334,11 +334,11 @@ def test_a_silent_network_fails_fast(bare, monkeypatch):
 # ---------------------------------------------------------------------------------------------------- the package
 
 
-def build_package(directory, damage=None):
+def build_package(directory, damage=None, names=GZ):
     """A package like Debian's, from the files here; in `damage` the content of one of them is changed."""
     files = directory / "tree" / "usr/share/datasets/fashion-mnist"
     files.mkdir(parents=True)
-    for name in GZ:
+    for name in names:
         shutil.copyfile(PACKAGE / name, files / name)
     if damage:
         replace(files / GZ[-1], damage((files / GZ[-1]).read_bytes()))
@@ -398,6 +398,13 @@ def test_package_without_root(apt, bare, capsys, lists):
 def test_a_bad_package_does_not_reach_the_cache(apt, bare, tmp_path, damage):
     apt(build_package(tmp_path / "bad", damage))
     with pytest.raises(FileNotFoundError, match=f"package dataset-fashion-mnist: ValueError: .*{GZ[-1]} is truncated"):
+        data.locate()
+    assert listing(bare) == []
+
+
+def test_a_package_that_lacks_a_file(apt, bare, tmp_path):
+    apt(build_package(tmp_path / "bad", names=GZ[:3]))
+    with pytest.raises(FileNotFoundError, match="package dataset-fashion-mnist: .* it has no train-labels-idx1-ubyte"):
         data.locate()
     assert listing(bare) == []
 

@@ -9,7 +9,7 @@ from compress_lib.tables import Table
 
 
 def example():
-    rows = [["fc1", 235200, 0.9211234, None], ["fc<2>", 30000, 91.0, True]]
+    rows = [["fc1", 235200, 0.9211234, None], ["fc<b>", 30000, 91.0, True]]
     return Table(["layer", "weights", "sparsity", "note"], rows, "A <title>", ["total", 265200, "", ""])
 
 
@@ -20,7 +20,7 @@ def test_text():
         "layer  weights  sparsity  note",
         "-----  -------  --------  ----",
         "fc1    235,200    0.9211  –",
-        "fc<2>   30,000        91  True",
+        "fc<b>   30,000        91  True",
         "-----  -------  --------  ----",
         "total  265,200",
     ]
@@ -59,7 +59,7 @@ def test_html_is_well_formed_accessible_and_escaped():
     assert parsed.cells[0] == ["caption", {}, "A <title>"]
     headers = [cell for cell in parsed.cells if cell[1].get("scope") == "col"]
     assert [cell[2] for cell in headers] == ["layer", "weights", "sparsity", "note"]
-    assert [cell[2] for cell in parsed.cells if cell[1].get("scope") == "row"] == ["fc1", "fc<2>", "total"]
+    assert [cell[2] for cell in parsed.cells if cell[1].get("scope") == "row"] == ["fc1", "fc<b>", "total"]
     assert [tag for tag in parsed.tags if tag in ("thead", "tbody", "tfoot")] == ["thead", "tbody", "tfoot"]
     by_text = {cell[2]: cell[1]["style"] for cell in parsed.cells[1:]}
     assert by_text["235,200"] == by_text["weights"] == "text-align: right"

@@ -18,7 +18,7 @@ def solutions():
                     yield pytest.param(code, id=f"{path.stem}: {title}")
 
 
-@pytest.mark.parametrize("code", solutions())
+@pytest.mark.parametrize("code", list(solutions()))
 def test_solution_runs(code):
     assert "assert" in code, "a solution checks its own claim"
     run = subprocess.run(

@@ -117,8 +117,11 @@ def test_from_dense_takes_the_masked_weight_and_leaves_the_layer_alone(unchanged
     layer = CSRLinear.from_dense(pruned[4])
     torch.testing.assert_close(layer(x), pruned[4](x).detach())
     assert len(layer.values) == masks.masks(pruned)["4"].sum()
+    bias = pruned[4].bias.detach().clone()
     layer.values.zero_()
     layer.bias.zero_()
+    assert torch.equal(pruned[4].bias, bias)
+    assert pruned[4].weight.count_nonzero() > 0
 
 
 def test_double_precision():
