@@ -87,7 +87,7 @@ class Table:
         label = escape(self.title or "table", quote=True)
         return (
             f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{label}">'
-            f'<table style="font-variant-numeric: tabular-nums">{caption}<thead><tr>{head}</tr></thead>'
+            f'<table class="dataframe" style="font-variant-numeric: tabular-nums">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody>{foot}</table></div>"
         )
 

@@ -612,7 +612,9 @@ def test_normalize_is_torchvisions(array, dtype):
     assert torch.equal(images, before), "the caller's images are left alone"
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (2, 2, 28, 28), (2, 28, 28, 3), (2, 0, 28, 28)])
+@pytest.mark.parametrize(
+    "shape", [(28,), (28, 28), (2, 1, 28), (1, 28, 28), (2, 2, 28, 28), (2, 28, 28, 3), (2, 3, 1, 8, 8)]
+)
 def test_normalize_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match=r"images must have the shape .* not \(") as caught:
         data.normalize(torch.zeros(shape))

@@ -33,11 +33,13 @@ class StaticExplorers(SphinxPostTransform):
             forms = {form["mime_type"]: form for form in bundle.children}
             if VIEW not in forms:
                 continue
-            view = json.loads(re.sub(r"<.*?>", "", forms[VIEW].astext(), flags=re.S))
+            view = json.loads(re.sub(r"<.*?>", "", forms[VIEW].astext(), flags=re.DOTALL))
             figure = next(iter(forms["image/png"].findall(nodes.image)), None) if "image/png" in forms else None
             model = state.get(view["model_id"], {})
             if figure is None or "_compute" not in model:
-                LOGGER.warning("this output is a widget, but no explorer with a figure and a saved state", location=bundle)
+                LOGGER.warning(
+                    "this output is a widget, but no explorer with a figure and a saved state", location=bundle
+                )
                 continue
             figure["alt"] = model["alt"]
             figure["classes"].append("explorer-figure")
@@ -67,7 +69,12 @@ def renew_code(app, doctree) -> None:
         traits = entry["state"]
         if "_compute" not in traits:
             continue
-        sources = {"_esm": "explorer.mjs", "_css": "explorer.css", "_charts": "charts.mjs", "_compute": f"{traits['module']}.mjs"}
+        sources = {
+            "_esm": "explorer.mjs",
+            "_css": "explorer.css",
+            "_charts": "charts.mjs",
+            "_compute": f"{traits['module']}.mjs",
+        }
         for trait, name in sources.items():
             app.env.note_dependency(str(explore / name))
             traits[trait] = (explore / name).read_text(encoding="utf-8")

@@ -78,7 +78,12 @@ class ChapterMap(Measured):
         heading = nodes.paragraph(classes=["chapter-title"])
         if written:
             link = addnodes.pending_xref(
-                "", refdomain="std", reftype="doc", reftarget=f"/notebooks/{name}", refexplicit=True, refdoc=self.env.docname
+                "",
+                refdomain="std",
+                reftype="doc",
+                reftarget=f"/notebooks/{name}",
+                refexplicit=True,
+                refdoc=self.env.docname,
             )
             link += nodes.inline("", title)
             heading += link
@@ -103,15 +108,29 @@ class Ledger(Measured):
     def run(self):
         rows = self.ledger.read()
         if not rows:
-            return [self.table(["method", "model", "accuracy", "bytes on disk", "latency"], [[NOT_YET, "–", "–", "–", "–"]])]
+            return [
+                self.table(["method", "model", "accuracy", "bytes on disk", "latency"], [[NOT_YET, "–", "–", "–", "–"]])
+            ]
         out = []
         for chapter in sorted({row["chapter"] for row in rows}):
             mine = [row for row in rows if row["chapter"] == chapter]
-            columns = ["method", "model", "accuracy", "bytes on disk", "smaller", "multiply–adds", "speed-up", "seed", "date"]
+            columns = [
+                "method",
+                "model",
+                "accuracy",
+                "bytes on disk",
+                "smaller",
+                "multiply–adds",
+                "speed-up",
+                "seed",
+                "date",
+            ]
             out.append(self.table(columns, [self.cells(row) for row in mine], chapter))
             sources = nodes.bullet_list("", classes=["measured-sources"])
             for command, hardware, versions, commit in dict.fromkeys(map(self.source, mine)):
-                text = nodes.paragraph("", "", nodes.literal("", command), nodes.Text(f" on {hardware}; {versions}; commit {commit}"))
+                text = nodes.paragraph(
+                    "", "", nodes.literal("", command), nodes.Text(f" on {hardware}; {versions}; commit {commit}")
+                )
                 sources += nodes.list_item("", text)
             out.append(sources)
         return out
@@ -146,7 +165,13 @@ class ExecutionStatus(Measured):
         path = self.ledger.directory() / "execution.json"
         chapters = json.loads(path.read_text(encoding="utf-8"))["chapters"] if path.exists() else []
         rows = [
-            [nodes.literal("", run["notebook"]), f"{run['seconds']:.0f} s", run["executed"], f"Python {run['python']}, torch {run['torch']}", run["hardware"]]
+            [
+                nodes.literal("", run["notebook"]),
+                f"{run['seconds']:.0f} s",
+                run["executed"],
+                f"Python {run['python']}, torch {run['torch']}",
+                run["hardware"],
+            ]
             for run in chapters
         ]
         columns = ["chapter", "time", "run on", "with", "machine"]

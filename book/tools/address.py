@@ -22,14 +22,18 @@ ROOT = Path(__file__).parents[2]
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = re.compile(r"\n*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
 SETUP = re.compile(r'^REPOSITORY = ".*"$', re.MULTILINE)
-CONFIG = re.compile(r'^(repository:\n(?: +.*\n)*? +url: ).*$', re.MULTILINE)
+CONFIG = re.compile(r"^(repository:\n(?: +.*\n)*? +url: ).*$", re.MULTILINE)
 
 
 def normal(address: str) -> str:
     """``https://github.com/owner/name`` from any of the ways in which git writes it."""
-    match = re.fullmatch(r"(?:https://|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", address.strip())
+    match = re.fullmatch(
+        r"(?:https://|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", address.strip()
+    )
     if not match:
-        raise ValueError(f"address must be of a repository on GitHub, like https://github.com/owner/name, got {address!r}")
+        raise ValueError(
+            f"address must be of a repository on GitHub, like https://github.com/owner/name, got {address!r}"
+        )
     return f"https://github.com/{match[1]}/{match[2]}"
 
 
@@ -45,7 +49,9 @@ def write_chapter(path: Path, address: str, branch: str) -> None:
     """Set-up cell and Colab link of one notebook; nothing else in the file changes."""
     text = path.read_text(encoding="utf-8")
     notebook = json.loads(text)
-    setups = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and SETUP.search("".join(cell["source"]))]
+    setups = [
+        cell for cell in notebook["cells"] if cell["cell_type"] == "code" and SETUP.search("".join(cell["source"]))
+    ]
     if len(setups) != 1:
         raise ValueError(f'{path} must have one cell with a line REPOSITORY = "...", found {len(setups)}')
     _set_source(setups[0], SETUP.sub(f'REPOSITORY = "{address}"', "".join(setups[0]["source"])))
@@ -94,7 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     present, branch = read_config(options.root)
     if options.check:
         if not present:
-            print("No repository address yet, so no Colab and source buttons. Give one: make address URL=https://github.com/…")
+            print(
+                "No repository address yet, so no Colab and source buttons. Give one: make address URL=https://github.com/…"
+            )
         return 0
     address = options.address
     if not address and not options.unset:

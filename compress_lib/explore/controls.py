@@ -1,5 +1,6 @@
 """The controls of an explorer: a slider over a list of values, and a choice from a list."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +27,7 @@ def slider(name: str, label: str, values: Iterable[float], value: float, unit: s
         If ``values`` holds fewer than two values or is not ascending, or ``value`` is not one of them.
     """
     values = [_tidy(v) for v in values]
-    if len(values) < 2 or any(a >= b for a, b in zip(values, values[1:])):
+    if len(values) < 2 or any(a >= b for a, b in itertools.pairwise(values)):
         raise ValueError(f"values of slider {name!r} must be at least two ascending numbers, got {values}")
     return _control("slider", name, label, values, _tidy(value), unit=unit)
 

@@ -68,7 +68,9 @@ class Explorer(anywidget.AnyWidget):
     state = traitlets.Dict().tag(sync=True)
     results = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, module: str, *, controls: list, title: str, fallback: Any, alt: str, data: Mapping | None = None):
+    def __init__(
+        self, module: str, *, controls: list, title: str, fallback: Any, alt: str, data: Mapping | None = None
+    ):
         source = HERE / f"{module}.mjs"
         known = sorted(p.stem for p in HERE.glob("*.py") if p.with_suffix(".mjs").exists() and p.stem != "explorer")
         if module not in known:

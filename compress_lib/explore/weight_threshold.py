@@ -3,6 +3,7 @@
 Han et al. 2015, arXiv 1506.02626, set the threshold of a layer to a multiple of the standard deviation of its weights.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -59,7 +60,12 @@ def explorer(
     if images:
         name, values = images
         labels = [f"unit {i}" for i in range(len(values))]
-        data["images"] = {"layer": name, "values": values.astype(np.float16), "labels": labels, "max": 4 * np.std(weights[name])}
+        data["images"] = {
+            "layer": name,
+            "values": values.astype(np.float16),
+            "labels": labels,
+            "max": 4 * np.std(weights[name]),
+        }
     steps = [j * STEP for j in range(round(k_max / STEP) + 1)]
     return Explorer(
         "weight_threshold",
@@ -94,16 +100,25 @@ def _layer(name: str, weight: np.ndarray) -> dict:
         return np.diff(below).astype(np.uint32)
 
     positive, negative = counts(weight[weight >= 0]), counts(-weight[weight < 0])
-    return {"name": name, "rows": len(weight), "size": weight.size, "sigma": sigma, "positive": positive, "negative": negative}
+    return {
+        "name": name,
+        "rows": len(weight),
+        "size": weight.size,
+        "sigma": sigma,
+        "positive": positive,
+        "negative": negative,
+    }
 
 
-def _curve(name: str, sparsity: Sequence[float], accuracy: Sequence[float], retrained: Sequence[float] | None = None) -> dict:
+def _curve(
+    name: str, sparsity: Sequence[float], accuracy: Sequence[float], retrained: Sequence[float] | None = None
+) -> dict:
     curve = {"sparsity": list(sparsity), "accuracy": list(accuracy)}
     if retrained is not None:
         curve["retrained"] = list(retrained)
     if len({len(values) for values in curve.values()}) > 1 or not curve["sparsity"]:
         raise ValueError(f"curves[{name!r}] must be lists of one length, got {[len(v) for v in curve.values()]}")
-    if any(a >= b for a, b in zip(sparsity, sparsity[1:])):
+    if any(a >= b for a, b in itertools.pairwise(sparsity)):
         raise ValueError(f"sparsities of curves[{name!r}] must ascend, got {list(sparsity)}")
     if any(not 0 <= value <= 1 for values in curve.values() for value in values):
         raise ValueError(f"curves[{name!r}] must lie in [0, 1], got {curve}")
@@ -122,7 +137,9 @@ def _figure(layers: list[dict], k: float, curve: dict | None):
     edges = (np.arange(2 * half + 1) - half) * STEP
     middle = np.abs(edges[:-1] + STEP / 2) < k
     left.stairs(np.where(middle, 0, values), edges, fill=True, label="kept")
-    left.stairs(np.where(middle, values, 0), edges, fill=True, color="0.8", hatch="///", edgecolor="0.45", label="removed")
+    left.stairs(
+        np.where(middle, values, 0), edges, fill=True, color="0.8", hatch="///", edgecolor="0.45", label="removed"
+    )
     left.set(xlabel="weight ÷ σ of its layer", ylabel="weights", xlim=(-5, 5))
     left.legend(frameon=False)
     if curve:

@@ -63,7 +63,9 @@ def choose(root, traits, state) -> None:
         position = control["values"].index(state[control["name"]])
         field = root.locator(f'[name="{control["name"]}"]')
         if control["kind"] == "slider":
-            field.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", position)
+            field.evaluate(
+                "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", position
+            )
         else:
             field.select_option(index=position)
 
@@ -110,7 +112,7 @@ def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
 
 
 def test_charts_and_names_follow_the_data(opened):
-    page, root, traits = opened("weight_threshold")
+    _page, root, traits = opened("weight_threshold")
     named = root.locator("svg[role=img] desc").first
     before, drawn = named.text_content(), root.locator("svg[role=img]").first.inner_html()
     choose(root, traits, traits["state"] | {"k": 3})
@@ -126,7 +128,12 @@ def test_the_cost_on_the_page_is_the_librarys(opened):
     while len(shapes) < 12:
         state = {name: draw.choice(values) for name, values in allowed.items()}
         fits = state["channels_in"] % state["groups"] == 0 == state["channels_out"] % state["groups"]
-        if fits and state["padding"] == "same" and state["size"] <= 64 and state["channels_in"] * state["channels_out"] < 1e5:
+        if (
+            fits
+            and state["padding"] == "same"
+            and state["size"] <= 64
+            and state["channels_in"] * state["channels_out"] < 1e5
+        ):
             shapes.append(state)
     for state in shapes:
         choose(root, traits, state)
@@ -186,6 +193,8 @@ def test_an_explorer_follows_the_theme(opened):
     canvas = root.locator("canvas").first
     drawn = canvas.evaluate(pixels) if canvas.count() else ""
     page.evaluate("document.documentElement.dataset.theme = 'light'")
-    page.wait_for_function("(old) => getComputedStyle(document.querySelector('.explorer')).backgroundColor !== old", arg=dark)
+    page.wait_for_function(
+        "(old) => getComputedStyle(document.querySelector('.explorer')).backgroundColor !== old", arg=dark
+    )
     if drawn:
         assert root.locator("canvas").first.evaluate(pixels) != drawn

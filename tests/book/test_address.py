@@ -1,0 +1,116 @@
+"""The repository's public address: one command writes it, one takes it out, and the site's buttons follow."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from building import ROOT, build, copy_sources
+
+URL = "https://github.com/somebody/a-book"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("address", ROOT / "book" / "tools" / "address.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """_config.yml and the chapters, without an address."""
+    shutil.copy2(ROOT / "_config.yml", tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    return tmp_path
+
+
+def files(root):
+    return {path.name: path.read_bytes() for path in [root / "_config.yml", *(root / "notebooks").glob("*.ipynb")]}
+
+
+def sources(root):
+    return [
+        ["".join(cell["source"]) for cell in json.loads(p.read_text())["cells"]]
+        for p in sorted((root / "notebooks").glob("*.ipynb"))
+    ]
+
+
+def test_set_twice_and_unset(tool, copy):
+    assert tool.main(["--unset", "--root", str(copy)]) == 0
+    unset = files(copy)
+    assert tool.main([URL, "--root", str(copy)]) == 0
+    written = files(copy)
+    assert all(written[name] != content for name, content in unset.items())
+    assert yaml.safe_load(written["_config.yml"])["repository"]["url"] == URL
+    for cells, path in zip(sources(copy), sorted((copy / "notebooks").glob("*.ipynb")), strict=True):
+        assert sum(cell.count(f'REPOSITORY = "{URL}"') for cell in cells) == 1
+        heading, blank, badge, *_ = cells[0].splitlines()
+        assert heading.startswith("# ") and not blank
+        assert badge.endswith(
+            f"(https://colab.research.google.com/github/somebody/a-book/blob/main/notebooks/{path.name})"
+        )
+    assert tool.main([URL, "--root", str(copy)]) == 0
+    assert files(copy) == written
+    assert tool.main(["--unset", "--root", str(copy)]) == 0
+    assert files(copy) == unset
+
+
+@pytest.mark.parametrize(
+    "written",
+    [f"{URL}.git", f"{URL}/", "git@github.com:somebody/a-book.git", "ssh://git@github.com/somebody/a-book.git"],
+)
+def test_git_writes_one_address_in_many_ways(tool, written):
+    assert tool.normal(written) == URL
+
+
+@pytest.mark.parametrize(
+    "wrong", ["somebody/a-book", "https://github.com/somebody", "/tmp/book", "https://example.org/a/b"]
+)
+def test_what_is_no_address_is_refused_and_nothing_is_written(tool, copy, wrong, capsys):
+    before = files(copy)
+    assert tool.main([wrong, "--root", str(copy)]) == 1
+    assert wrong in capsys.readouterr().err
+    assert files(copy) == before
+
+
+def test_the_remote_of_the_clone_is_taken(tool, copy, capsys):
+    def git(*arguments):
+        subprocess.run(["git", "-C", str(copy), *arguments], check=True, capture_output=True)
+
+    git("init")
+    assert tool.main(["--root", str(copy)]) == 1
+    assert "no git remote" in capsys.readouterr().err
+    git("remote", "add", "origin", "git@github.com:somebody/a-book.git")
+    assert tool.main(["--root", str(copy)]) == 0
+    assert yaml.safe_load((copy / "_config.yml").read_text())["repository"]["url"] == URL
+
+
+def test_a_chapter_without_a_set_up_cell_is_named(tool, copy, capsys):
+    path = min((copy / "notebooks").glob("*.ipynb"))
+    path.write_text(path.read_text(encoding="utf-8").replace("REPOSITORY = ", "REPOSITORIES = "), encoding="utf-8")
+    config = (copy / "_config.yml").read_bytes()
+    assert tool.main([URL, "--root", str(copy)]) == 1
+    assert path.name in capsys.readouterr().err
+    assert (copy / "_config.yml").read_bytes() == config
+
+
+@pytest.mark.parametrize("address", ["", URL])
+def test_buttons_of_the_site_follow(tool, tmp_path, address, capsys):
+    root = copy_sources(tmp_path)
+    assert tool.main([address or "--unset", "--root", str(root)]) == 0
+    capsys.readouterr()
+    assert tool.main(["--check", "--root", str(root)]) == 0
+    assert ("No repository address yet" in capsys.readouterr().out) == (not address)
+    chapter = min((root / "notebooks").glob("*.ipynb")).stem
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: notebooks/{chapter}\n", encoding="utf-8")
+    page = BeautifulSoup((build(root) / "notebooks" / f"{chapter}.html").read_text(encoding="utf-8"), "html.parser")
+    links = {a["href"] for a in page.select(".article-header-buttons a, .bd-article a")}
+    launch = f"https://colab.research.google.com/github/somebody/a-book/blob/main/notebooks/{chapter}.ipynb"
+    assert (launch in links) == bool(address)
+    assert (URL in links) == bool(address)
+    assert not [image["src"] for image in page.select("img") if "://" in image["src"]], "the badge is ours on the site"
