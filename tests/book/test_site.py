@@ -30,13 +30,14 @@ def visits(browser, address, pages):
             "Network.loadingFinished", lambda event, received=received: received.append(event["encodedDataLength"])
         )
         settle(page, f"{address}/{path}")
+        so_far = list(troubles)  # axe-core itself asks for style sheets that are not there
         found[path] = {
             "nbytes": sum(received),
             "formulas": page.locator(".math").count(),
             "typeset": page.locator(".math mjx-container").count(),
             "errors in formulas": page.locator("mjx-merror, [data-mjx-error]").count(),
             "axe": violations(page, "light"),
-            "troubles": troubles,
+            "troubles": so_far,
         }
         page.close()
     return found
@@ -106,7 +107,7 @@ def test_images_say_what_they_show(soups):
 
 def test_each_page_has_one_title(soups):
     titles = {
-        page: len(soup.select("main h1")) for page, soup in soups.items() if page not in ("index.html", "search.html")
+        page: len(soup.select("article h1")) for page, soup in soups.items() if page not in ("index.html", "search.html")
     }
     assert {page: count for page, count in titles.items() if count != 1} == {}
 
