@@ -18,7 +18,8 @@ class Boxes(SphinxTransform):
 
     def apply(self, **kwargs) -> None:
         for quote in self.document.findall(nodes.block_quote):
-            first = quote[0][0] if len(quote) and isinstance(quote[0], nodes.paragraph) and len(quote[0]) else None
+            words = quote[0].children if len(quote) and isinstance(quote[0], nodes.paragraph) else []
+            first = next((node for node in words if node.astext()), None)
             kind = re.match(r"\w+", first.astext()) if isinstance(first, nodes.strong) else None
             if kind and kind.group() in KINDS:
                 quote["classes"] += ["box", f"box-{kind.group().lower()}"]

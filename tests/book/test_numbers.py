@@ -12,7 +12,7 @@ import pytest
 from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 
 FIGURE = re.compile(
-    r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)\s?(%|×(?!\s?[\d\w(])|kB|MB|KiB|bytes\b|ms\b|µs\b|points?\b)",
+    r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)\s?(%|×(?!\s?\d)|kB|MB|KiB|bytes\b|ms\b|µs\b|points?\b)",
 )
 CITED = re.compile(r"\{cite|arXiv|\(paper\)|et al\.", re.IGNORECASE)
 QUIZ_OR_EXERCISE = re.compile(r"^#{2,3} +(Exercise|Question|Quiz)", re.MULTILINE)

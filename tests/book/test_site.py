@@ -105,6 +105,14 @@ def test_images_say_what_they_show(soups):
     assert not silent
 
 
+def test_block_quotes_that_begin_with_their_kind_are_boxes(soups):
+    quotes = [quote for soup in soups.values() for quote in soup.select("article blockquote")]
+    for kind in ("Result", "Predict"):
+        of_kind = [quote for quote in quotes if quote.get_text().strip().startswith(kind)]
+        assert of_kind
+        assert all(f"box-{kind.lower()}" in quote.get("class", []) for quote in of_kind)
+
+
 def test_each_page_has_one_title(soups):
     titles = {
         page: len(soup.select("article h1")) for page, soup in soups.items() if page not in ("index.html", "search.html")
