@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SITE := _build/html
 
+# Threads that wait should sleep, not spin: on a busy machine of two cores spinning is many times slower.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: book site lab test execute address links colab lint clean help
 .DEFAULT_GOAL := help
 

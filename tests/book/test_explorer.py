@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from browsing import settle, watch
+from browsing import new_page, settle, watch
 from bs4 import BeautifulSoup
 
 from compress_lib import cost
@@ -37,7 +37,7 @@ def opened(browser, address, explorers):
 
     def open_page(module, **options):
         path, traits = next((path, traits) for path, traits in explorers if traits["module"] == module)
-        page = browser.new_page(**options)
+        page = new_page(browser, **options)
         troubles = watch(page, address)
         contexts.append((page, troubles))
         settle(page, f"{address}/{path}")
@@ -72,7 +72,7 @@ def choose(root, traits, state) -> None:
 
 def test_every_explorer_of_every_page_is_live(browser, address, explorers):
     for path in {path for path, _ in explorers}:
-        page = browser.new_page()
+        page = new_page(browser)
         troubles = watch(page, address)
         settle(page, f"{address}/{path}")
         page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
@@ -166,7 +166,7 @@ def test_the_threshold_on_the_page_prunes_what_the_library_prunes(opened):
 
 
 def test_without_scripts_the_figure_is_there(browser, address, explorers):
-    page = browser.new_page(java_script_enabled=False)
+    page = new_page(browser, java_script_enabled=False)
     for path, traits in explorers:
         page.goto(f"{address}/{path}")
         figure = page.locator(f'.explorer-place img[alt="{traits["alt"]}"]')
@@ -175,7 +175,7 @@ def test_without_scripts_the_figure_is_there(browser, address, explorers):
 
 
 def test_explorers_run_from_a_folder_without_any_server(browser, site, explorers):
-    page = browser.new_page()
+    page = new_page(browser)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     for path, _ in explorers:

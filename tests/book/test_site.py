@@ -4,7 +4,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import settle, watch
+from browsing import new_page, settle, watch
 from bs4 import BeautifulSoup
 
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
@@ -21,7 +21,7 @@ def visits(browser, address, pages):
     """What happens when each page is opened afresh, in the light theme."""
     found = {}
     for path in pages:
-        page = browser.new_page(color_scheme="light", viewport={"width": 1280, "height": 900})
+        page = new_page(browser, color_scheme="light", viewport={"width": 1280, "height": 900})
         troubles = watch(page, address)
         network = page.context.new_cdp_session(page)
         network.send("Network.enable")
@@ -115,7 +115,9 @@ def test_block_quotes_that_begin_with_their_kind_are_boxes(soups):
 
 def test_each_page_has_one_title(soups):
     titles = {
-        page: len(soup.select("article h1")) for page, soup in soups.items() if page not in ("index.html", "search.html")
+        page: len(soup.select("article h1"))
+        for page, soup in soups.items()
+        if page not in ("index.html", "search.html")
     }
     assert {page: count for page, count in titles.items() if count != 1} == {}
 
@@ -125,7 +127,7 @@ def test_axe_finds_nothing_in_the_light_theme(visits):
 
 
 def test_axe_finds_nothing_in_the_dark_theme(browser, address, pages):
-    page = browser.new_page(color_scheme="dark", viewport={"width": 1280, "height": 900})
+    page = new_page(browser, color_scheme="dark", viewport={"width": 1280, "height": 900})
     found = {}
     for path in pages:
         settle(page, f"{address}/{path}")
@@ -135,7 +137,7 @@ def test_axe_finds_nothing_in_the_dark_theme(browser, address, pages):
 
 
 def test_nothing_is_wider_than_a_phone(browser, address, pages):
-    page = browser.new_page(viewport={"width": 360, "height": 780})
+    page = new_page(browser, viewport={"width": 360, "height": 780})
     wide = {}
     for page_path in pages:
         settle(page, f"{address}/{page_path}")
@@ -161,17 +163,17 @@ def test_the_landing_page_has_three_doors_and_every_chapter(soups):
 
 
 def test_search_works_without_a_server(browser, address):
-    page = browser.new_page()
+    page = new_page(browser)
     troubles = watch(page, address)
     page.goto(f"{address}/search.html?q=sparsity")
-    page.wait_for_selector("#search-results li", timeout=20_000)
+    page.wait_for_selector("#search-results li")
     assert page.locator("#search-results li", has_text="Glossary").count()
     page.close()
     assert not troubles
 
 
 def test_the_dark_theme_can_be_chosen_and_is_remembered(browser, address):
-    page = browser.new_page(color_scheme="light")
+    page = new_page(browser, color_scheme="light")
     settle(page, f"{address}/book/notation.html")
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
@@ -186,7 +188,7 @@ def test_the_dark_theme_can_be_chosen_and_is_remembered(browser, address):
 
 
 def test_the_keyboard_reaches_the_text_first(browser, address):
-    page = browser.new_page()
+    page = new_page(browser)
     settle(page, f"{address}/book/how-to-read.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"

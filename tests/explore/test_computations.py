@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browsing import new_page
 from torch import nn
 
 from compress_lib import cost
@@ -28,7 +29,7 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
 
 @pytest.fixture(scope="module")
 def compute(browser):
-    page = browser.new_page()
+    page = new_page(browser)
     texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("explorer.mjs", "charts.mjs")]
 
     def run(widget, states):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import new_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -26,7 +27,7 @@ def test_arrays_arrive_in_javascript(browser):
     for dtype in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"):
         sent[dtype] = (rng.normal(size=(3, 4)) * 100).astype(dtype)
     sent["half"] = np.array([0, -0.0, 1, -2.5, 65504, 6e-8, 1e-4, 0.333], dtype="float16")
-    page = browser.new_page()
+    page = new_page(browser)
     received = page.evaluate(
         """async ([source, packed]) => {
             const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
