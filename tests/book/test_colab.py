@@ -74,13 +74,16 @@ def test_chapter_runs_in_an_empty_directory(repository, colab, tmp_path):
     script = (
         "import sys, nbformat, nbclient\n"
         "nb = nbformat.read(sys.argv[1], as_version=4)\n"
-        "nbclient.NotebookClient(nb, timeout=600, kernel_name='python3').execute()\n"
+        "client = nbclient.NotebookClient(nb, timeout=600, kernel_name='python3')\n"
+        "try:\n"
+        "    client.execute()\n"
+        "finally:\n"
+        "    print([o.get('text') for c in nb.cells if c.cell_type == 'code' for o in c.get('outputs', [])][:3])\n"
         "print(nb.cells[-1].outputs[0].text)\n"
-        "print([o.get('text') for c in nb.cells if c.cell_type == 'code' for o in c.outputs][:2])\n"
     )
     run = subprocess.run([colab, "-c", script, path.name], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    library, torch = run.stdout.split()[:2]
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    library, torch = run.stdout.splitlines()[-2].split()
     assert str(colab.parents[1]) in library, "the library is the one the set-up cell installed"
     assert sysconfig.get_path("purelib") in torch, "torch is the one that was there"
     assert "custom widgets on" in run.stdout
