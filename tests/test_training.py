@@ -156,7 +156,8 @@ def test_accuracy_counts_every_image_and_restores_the_mode(fashion):
     model = small_network().train()
     found = training.accuracy(model, images, labels, batch_size=333)
     assert model.training
-    logits = model.eval()(normalize(images))
+    assert training.accuracy(model.eval(), images, labels) == found and not model.training
+    logits = model(normalize(images))
     assert found == sum(int(row.argmax()) == int(label) for row, label in zip(logits, labels, strict=True)) / 1000
 
 
