@@ -37,11 +37,31 @@ class Measured(SphinxDirective):
             self.env.note_dependency(str(path))
         return ledger
 
-    def table(self, columns: list[str], rows: list[list], title: str = "") -> nodes.table:
-        """A table whose cells are text or nodes; numbers keep to the right."""
+    @property
+    def plan(self) -> list[dict]:
+        """The parts of the book and their chapters, written or not."""
+        path = self.root / "book" / "chapters.yml"
+        self.env.note_dependency(str(path))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    def title(self, name: str) -> str:
+        """``02-pruning-weights`` as "2. Pruning weights"."""
+        titles = {chapter["file"]: chapter["title"] for part in self.plan for chapter in part["chapters"]}
+        return f"{int(name[:2])}. {titles.get(name, name[3:])}"
+
+    def link(self, name: str, text: str) -> nodes.Node:
+        """A link to a chapter, or its plain title while there is no such page."""
+        if f"notebooks/{name}" not in self.env.found_docs:
+            return nodes.inline("", text)
+        link = addnodes.pending_xref("", refdomain="std", reftype="doc", reftarget=f"/notebooks/{name}")
+        link += nodes.inline("", text)
+        link.attributes |= {"refexplicit": True, "refdoc": self.env.docname}
+        return link
+
+    @staticmethod
+    def table(columns: list[str], rows: list[list]) -> nodes.table:
+        """A table whose cells are text or nodes."""
         table = nodes.table("", classes=["measured"])
-        if title:
-            table += nodes.title("", title)
         group = nodes.tgroup(cols=len(columns))
         table += group
         group += [nodes.colspec(colwidth=1) for _ in columns]
@@ -61,10 +81,8 @@ class ChapterMap(Measured):
 
     def run(self):
         headlines = self.ledger.headlines()
-        plan = self.root / "book" / "chapters.yml"
-        self.env.note_dependency(str(plan))
         out = []
-        for part in yaml.safe_load(plan.read_text(encoding="utf-8")):
+        for part in self.plan:
             out.append(nodes.rubric("", part["part"], classes=["chapter-part"]))
             items = nodes.bullet_list("", classes=["chapter-map"])
             items += [self.row(chapter, headlines.get(chapter["file"])) for chapter in part["chapters"]]
@@ -72,90 +90,63 @@ class ChapterMap(Measured):
         return out
 
     def row(self, chapter: dict, headline: dict | None) -> nodes.list_item:
-        name, title = chapter["file"], chapter["title"]
-        number = name.split("-")[0]
+        name = chapter["file"]
         written = f"notebooks/{name}" in self.env.found_docs
-        heading = nodes.paragraph(classes=["chapter-title"])
-        if written:
-            link = addnodes.pending_xref(
-                "",
-                refdomain="std",
-                reftype="doc",
-                reftarget=f"/notebooks/{name}",
-                refexplicit=True,
-                refdoc=self.env.docname,
-            )
-            link += nodes.inline("", title)
-            heading += link
-        else:
-            heading += nodes.inline("", title)
-        row = nodes.list_item(classes=["written" if written else "planned"])
-        row += nodes.paragraph("", number, classes=["chapter-number"])
-        row += heading
-        row += nodes.paragraph("", chapter["summary"], classes=["chapter-summary"])
         note = nodes.paragraph(classes=["chapter-headline"])
         if headline:
             note += [nodes.strong("", headline["value"]), nodes.Text(f" {headline['label']}")]
         else:
             note += nodes.Text(NOT_YET if written else "planned")
-        row += note
-        return row
+        return nodes.list_item(
+            "",
+            nodes.paragraph("", name[:2], classes=["chapter-number"]),
+            nodes.paragraph("", "", self.link(name, chapter["title"]), classes=["chapter-title"]),
+            nodes.paragraph("", chapter["summary"], classes=["chapter-summary"]),
+            note,
+            classes=["written" if written else "planned"],
+        )
 
 
 class Ledger(Measured):
-    """One table per chapter, and under it the commands that measure its rows again."""
+    """A section per chapter: its rows, and behind a fold what measures them again."""
 
     def run(self):
         rows = self.ledger.read()
+        columns = ["method", "model", "seed", "accuracy", "bytes on disk", "multiply–adds", "speed-up"]
         if not rows:
-            return [
-                self.table(["method", "model", "accuracy", "bytes on disk", "latency"], [[NOT_YET, "–", "–", "–", "–"]])
-            ]
+            return [self.table(columns, [[NOT_YET, *"–" * (len(columns) - 1)]])]
         out = []
         for chapter in sorted({row["chapter"] for row in rows}):
             mine = [row for row in rows if row["chapter"] == chapter]
-            columns = [
-                "method",
-                "model",
-                "accuracy",
-                "bytes on disk",
-                "smaller",
-                "multiply–adds",
-                "speed-up",
-                "seed",
-                "date",
-            ]
-            out.append(self.table(columns, [self.cells(row) for row in mine], chapter))
+            section = nodes.section("", nodes.title("", self.title(chapter)), ids=[f"chapter-{chapter}"])
+            section += self.table(columns, [self.cells(row) for row in mine])
+            section += nodes.raw("", "<details><summary>How these rows were measured</summary>", format="html")
             sources = nodes.bullet_list("", classes=["measured-sources"])
-            for command, hardware, versions, commit in dict.fromkeys(map(self.source, mine)):
-                text = nodes.paragraph(
-                    "", "", nodes.literal("", command), nodes.Text(f" on {hardware}; {versions}; commit {commit}")
-                )
+            for command, rest in dict.fromkeys(map(self.source, mine)):
+                text = nodes.paragraph("", "", nodes.literal("", command), nodes.Text(f" {rest}"))
                 sources += nodes.list_item("", text)
-            out.append(sources)
+            section += sources
+            section += nodes.raw("", "</details>", format="html")
+            out.append(section)
         return out
 
     @staticmethod
     def cells(row: dict) -> list:
-        method = f"{row['method']}, {row['variant']}" if row["variant"] else row["method"]
-        before, after = row["accuracy_before"], row["accuracy_after"]
-        latency = row["latency_ratio"]
+        before, after, latency = row["accuracy_before"], row["accuracy_after"], row["latency_ratio"]
         return [
-            method,
-            f"{row['model']}, {row['data']}",
-            f"{100 * before:.2f} → {100 * after:.2f} %",
-            f"{row['nbytes_before']:,} → {row['nbytes_after']:,}",
-            f"{row['nbytes_before'] / row['nbytes_after']:.2f}×",
-            f"{row['macs_before']:,} → {row['macs_after']:,}",
-            f"{latency['median']:.2f}× ({latency['low']:.2f}–{latency['high']:.2f})" if latency else "–",
+            f"{row['method']}, {row['variant']}" if row["variant"] else row["method"],
+            row["model"] if row["data"] == "fashion-mnist" else f"{row['model']}, {row['data']}",
             row["seed"],
-            row["date"],
+            f"{100 * after:.2f} % ({100 * (after - before):+.2f})".replace("-", "−"),
+            f"{row['nbytes_after']:,} ({row['nbytes_before'] / row['nbytes_after']:.3g}×)",
+            f"{row['macs_after']:,} ({row['macs_before'] / max(1, row['macs_after']):.3g}×)",
+            f"{latency['median']:.2f}× ({latency['low']:.2f}–{latency['high']:.2f})" if latency else "–",
         ]
 
     @staticmethod
-    def source(row: dict) -> tuple:
+    def source(row: dict) -> tuple[str, str]:
         versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-        return row["command"], row["hardware"], versions, row["commit"]
+        return row["command"], f"{row['date']}, {row['hardware']}; {versions}; commit {row['commit']}"
 
 
 class ExecutionStatus(Measured):
@@ -166,7 +157,7 @@ class ExecutionStatus(Measured):
         chapters = json.loads(path.read_text(encoding="utf-8"))["chapters"] if path.exists() else []
         rows = [
             [
-                nodes.literal("", run["notebook"]),
+                self.link(run["notebook"], self.title(run["notebook"])),
                 f"{run['seconds']:.0f} s",
                 run["executed"],
                 f"Python {run['python']}, torch {run['torch']}",

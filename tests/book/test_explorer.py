@@ -2,16 +2,18 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
 from browsing import new_page, settle, watch
 from bs4 import BeautifulSoup
 
-from compress_lib import cost
+from compress_lib import cost, explore
 from compress_lib.models import zoo
 from compress_lib.pruning import csr, magnitude
 
+EXPLORE = Path(explore.__file__).parent
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
 
 
@@ -80,6 +82,18 @@ def test_every_explorer_of_every_page_is_live(browser, address, explorers):
         assert page.locator(".explorer-figure").count() == 0, "the figure makes room for the explorer"
         page.close()
         assert not troubles
+
+
+def test_pages_run_the_librarys_present_code(explorers):
+    for _, traits in explorers:
+        sources = {
+            "_esm": "explorer.mjs",
+            "_css": "explorer.css",
+            "_charts": "charts.mjs",
+            "_compute": f"{traits['module']}.mjs",
+        }
+        for trait, name in sources.items():
+            assert traits[trait] == (EXPLORE / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", ["network_cost", "weight_threshold"])

@@ -128,6 +128,12 @@ def test_weight_threshold_removes_what_the_library_removes(compute, network):
             assert found[name] == expected
 
 
+def test_a_weight_at_the_threshold_stays(compute):
+    widget = weight_threshold.explorer({"fc": np.array([[1.0, -1.0], [1.0, -1.0]])}, {})  # σ = 1
+    states = [{"k": k, "layer": "fc"} for k in (0.95, 1, 1.05)]
+    assert [answer["results"]["kept"] for answer in compute(widget, states)] == [4, 4, 0]
+
+
 def test_nothing_is_extrapolated(compute):
     weights = {"fc": np.random.default_rng(0).normal(size=(20, 20))}
     widget = weight_threshold.explorer(weights, {"fc": ([0.2, 0.4], [0.9, 0.8])})
