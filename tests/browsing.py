@@ -85,3 +85,15 @@ def settle(page: Page, url: str) -> None:
     page.wait_for_load_state("networkidle")
     page.evaluate("() => document.fonts.ready.then(() => true)")
     page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
+
+
+def unfold(page: Page) -> None:
+    """Open all that unfolds, and wait until nothing fades in any more."""
+    page.evaluate(
+        """async () => {
+            document.querySelectorAll('details').forEach((d) => (d.open = true));
+            const passing = (a) => Number.isFinite(a.effect.getComputedTiming().endTime);
+            for (let running; (running = document.getAnimations().filter(passing)).length; )
+                await Promise.allSettled(running.map((a) => a.finished));
+        }"""
+    )
