@@ -5,7 +5,18 @@ Submodules load when they are first named.
 
 import importlib
 
-_SUBMODULES = ("csr", "csr_linear", "magnitude", "masks", "penalty", "report", "schedule", "sensitivity", "targets")
+_SUBMODULES = (
+    "csr",
+    "csr_linear",
+    "magnitude",
+    "masks",
+    "penalty",
+    "report",
+    "schedule",
+    "sensitivity",
+    "targets",
+    "tracing",
+)
 
 
 def __getattr__(name: str):

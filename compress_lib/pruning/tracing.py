@@ -1,0 +1,39 @@
+"""A network as a graph of layers and operations, by ``torch.fx``. Chapters 03 and 04."""
+
+import copy
+import traceback
+from pathlib import Path
+
+import torch
+from torch import fx, nn
+
+_TORCH = Path(torch.__file__).parent
+
+
+def trace(model: nn.Module) -> fx.GraphModule:
+    """The graph of ``model`` in evaluation mode, over a copy of its weights.
+
+    Layers of ``torch.nn`` are single nodes (``call_module``) and keep the names they have in ``model``.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+    ValueError
+        If its ``forward`` cannot be traced, with the line that stopped it: control flow that depends on the values
+        in a tensor, for example.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    try:
+        return fx.symbolic_trace(copy.deepcopy(model).eval())
+    except Exception as error:
+        line = _line_of_the_model(error)
+        raise ValueError(f"model={type(model).__name__} cannot be traced by torch.fx: {line}: {error}") from error
+
+
+def _line_of_the_model(error: Exception) -> str:
+    """The innermost frame outside PyTorch: the line of the model's own code that could not be traced."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _TORCH not in Path(f.filename).parents]
+    frame = frames[-1]
+    return f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
