@@ -8,7 +8,19 @@ import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("cost", "data", "explore", "figures", "ledger", "models", "pruning", "tables", "training")
+_SUBMODULES = (
+    "cost",
+    "data",
+    "distillation",
+    "explore",
+    "figures",
+    "files",
+    "ledger",
+    "models",
+    "pruning",
+    "tables",
+    "training",
+)
 
 
 def __getattr__(name: str):

@@ -6,16 +6,22 @@ Submodules load when they are first named.
 import importlib
 
 _SUBMODULES = (
+    "channels",
     "csr",
     "csr_linear",
+    "kinds",
     "magnitude",
     "masks",
+    "names",
+    "patches",
     "penalty",
     "report",
     "schedule",
     "sensitivity",
+    "surgery",
     "targets",
     "tracing",
+    "widths",
 )
 
 

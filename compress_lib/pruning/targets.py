@@ -91,6 +91,14 @@ def skipped(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, str]:
     return reasons
 
 
+def sharing(model: nn.Module) -> frozenset[str]:
+    """The names of the layers that own a parameter together with another layer."""
+    shared = _shared(model)
+    return frozenset(
+        name for name, module in model.named_modules() if any(id(p) in shared for p in module.parameters(recurse=False))
+    )
+
+
 def _shared(model: nn.Module) -> set[int]:
     """The ids of the parameters that more than one module owns."""
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))

@@ -10,8 +10,8 @@ from torch import fx, nn
 _TORCH = Path(torch.__file__).parent
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of ``model`` in evaluation mode, over a copy of its weights.
+def trace(model: nn.Module, training: bool = False) -> fx.GraphModule:
+    """The graph of ``model``, over a copy of its weights, as it runs in evaluation mode or in training mode.
 
     Layers of ``torch.nn`` are single nodes (``call_module``) and keep the names they have in ``model``.
 
@@ -26,7 +26,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     try:
-        return fx.symbolic_trace(copy.deepcopy(model).eval())
+        return fx.symbolic_trace(copy.deepcopy(model).train(training))
     except Exception as error:
         line = _line_of_the_model(error)
         raise ValueError(f"model={type(model).__name__} cannot be traced by torch.fx: {line}: {error}") from error

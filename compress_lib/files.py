@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all, and refused if they were altered."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, uint8
+
+__all__ = ["load_tensors", "save_tensors", "write"]
+
+
+def write(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file whole or not at all: an interrupted write leaves what was there before."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, Tensor], kind: str, metadata: Mapping[str, str]
+) -> None:
+    """Write tensors to a safetensors file with a checksum over everything in it.
+
+    Parameters
+    ----------
+    path : of the file.
+    tensors : by name, contiguous and on the CPU.
+    kind : what the file holds, and the version of that format.
+    metadata : further strings.
+    """
+    import safetensors.torch
+
+    metadata = {**metadata, "format": kind}
+    content = safetensors.torch.save(dict(tensors), {**metadata, "sha256": _digest(tensors, metadata)})
+    write(path, content)
+
+
+def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a file that `save_tensors` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is truncated, altered or of another kind.
+    """
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()  # the file is no dict: it cannot be iterated
+            tensors = {name: file.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+    if metadata.get("format") != kind:
+        raise ValueError(f"{path} does not hold a {kind!r}: its format is {metadata.get('format')!r}")
+    checksum = metadata.pop("sha256", None)
+    if checksum != _digest(tensors, metadata):
+        raise ValueError(f"{path} was altered after it was written: its checksum does not match")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over the metadata and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(uint8).numpy().tobytes())
+    return digest.hexdigest()
