@@ -42,6 +42,7 @@ def fit(
     augment: bool = False,
     precision: str = "fp32",
     objective: Objective = cross_entropy,
+    after_step: Callable[[nn.Module, float], None] | None = None,
     after_epoch: Callable[[int, nn.Module], dict] | None = None,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
@@ -63,6 +64,8 @@ def fit(
     augment : random crops (2 pixels) and horizontal flips.
     precision : "fp32", or "bf16" for mixed precision: weights stay fp32, convolutions and products run in bfloat16.
     objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
+    after_step : ``(model, lr) -> None``, called after every step of the optimiser with the learning rate of that step;
+        may change the weights in place, e.g. by a proximal step. Neither the momentum nor the decay know of the change.
     after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
     checkpoint : file to save after each epoch and to resume from if it exists; written atomically.
     progress : show a bar.
@@ -110,6 +113,8 @@ def fit(
                     optimizer.zero_grad()
                     accelerator.backward(loss)
                     optimizer.step()
+                    if after_step is not None:
+                        after_step(model, rate)
                     total += loss.detach()
                     bar.update()
                 mean = accelerator.reduce(total, "mean").item() / steps

@@ -135,6 +135,31 @@ def test_objective_is_what_is_minimised(fashion):
     assert all((p - 1).abs().max() < 1e-2 for p in model.parameters())
 
 
+def test_after_step_sees_every_step_of_the_optimiser_and_may_change_the_weights(fashion):
+    images, labels = fashion
+    settings = {"epochs": 2, "seed": 0, "batch_size": 250, "momentum": 0.0, "weight_decay": 0.0, "progress": False}
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    seen, starts = [], []
+
+    def objective(net, x, y):
+        starts.append(net[1].weight.detach().clone())
+        return training.cross_entropy(net, x, y)
+
+    def halve(net, lr):
+        assert net is model
+        moved = net[1].weight.detach() - starts[-1]
+        torch.testing.assert_close(moved, -lr * net[1].weight.grad, rtol=1e-4, atol=1e-7)
+        net[1].weight.data /= 2
+        seen.append((lr, net[1].weight.detach().clone()))
+
+    history = training.fit(model, images, labels, **settings, objective=objective, after_step=halve)
+    expected = [0.05 * training._schedule(step, 8, 0.1) for step in range(8)]
+    assert [lr for lr, _ in seen] == expected and history[-1]["lr"] == expected[-1]
+    for (_, left), found in zip(seen, starts[1:]):
+        assert torch.equal(left, found)  # the next step starts where the hook left off
+    assert torch.equal(seen[-1][1], model[1].weight)
+
+
 def test_frozen_parameters_stay(fashion):
     model = small_network()
     model[0].requires_grad_(False)
