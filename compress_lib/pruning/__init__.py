@@ -7,12 +7,15 @@ import importlib
 
 _SUBMODULES = (
     "channels",
+    "criteria",
     "csr",
     "csr_linear",
+    "filters",
     "kinds",
     "magnitude",
     "masks",
     "names",
+    "observe",
     "patches",
     "penalty",
     "report",
