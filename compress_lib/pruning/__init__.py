@@ -20,6 +20,7 @@ _SUBMODULES = (
     "names",
     "neurons",
     "observe",
+    "operations",
     "patches",
     "penalty",
     "report",

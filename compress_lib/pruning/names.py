@@ -1,5 +1,7 @@
 """Names for channels, which can be joined and fixed: the bookkeeping of `channels`. Chapter 03."""
 
+from typing import Self
+
 from torch import Tensor, arange, cat
 
 # A name is a positive integer. Where there is no name (the input, a constant) nothing can be removed.
@@ -39,6 +41,10 @@ class Names:
             name = self._joined[name]
         return name
 
+    def roots(self, names: Tensor) -> set[int]:
+        """The names that stand for those of a tensor."""
+        return {self.root(name) for name in compact(names).unique().tolist()}
+
     def join(self, *rows: Tensor, where: str) -> None:
         """Give the names in each column of ``rows`` (each ``(n,)`` or ``(k, n)``) one fate.
 
@@ -67,12 +73,23 @@ class Names:
         return {self.root(name): reason for name, reason in reversed(self._reasons.items())}
 
 
+class Width(int):
+    """A number that was computed from how many channels there are: it may change when one of ``names`` is removed."""
+
+    def __new__(cls, value: int, names: Tensor) -> Self:
+        width = super().__new__(cls, value)
+        width.names = names
+        return width
+
+
 def varying(names: Tensor) -> list[int]:
     """The axes along which a tensor of names is not constant."""
     names = compact(names)
     return [dim for dim in range(names.dim()) if (names != names.narrow(dim, 0, 1)).any()]
 
 
-def compact(names: Tensor) -> Tensor:
-    """One entry of each axis along which the tensor was expanded."""
-    return names[tuple(slice(None) if stride else slice(0, 1) for stride in names.stride())]
+def compact(names: Tensor, keep: int | None = None) -> Tensor:
+    """One entry of each axis, but for the axis ``keep``, along which the tensor was expanded."""
+    return names[
+        tuple(slice(None) if stride or dim == keep else slice(0, 1) for dim, stride in enumerate(names.stride()))
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-_TORCH = Path(torch.__file__).parent
+_NOT_THE_MODEL = (Path(torch.__file__).parent, Path(__file__).parent)
 
 
 def trace(model: nn.Module, training: bool = False) -> fx.GraphModule:
@@ -28,12 +28,13 @@ def trace(model: nn.Module, training: bool = False) -> fx.GraphModule:
     try:
         return fx.symbolic_trace(copy.deepcopy(model).train(training))
     except Exception as error:
-        line = _line_of_the_model(error)
+        line = line_of_the_model(error)
         raise ValueError(f"model={type(model).__name__} cannot be traced by torch.fx: {line}: {error}") from error
 
 
-def _line_of_the_model(error: Exception) -> str:
-    """The innermost frame outside PyTorch: the line of the model's own code that could not be traced."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _TORCH not in Path(f.filename).parents]
-    frame = frames[-1]
-    return f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
+def line_of_the_model(error: Exception) -> str:
+    """The innermost frame of an error outside PyTorch and this package: the line of the model's own code."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not any(folder in Path(frame.filename).parents for folder in _NOT_THE_MODEL):
+            return f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
+    return "in a layer of PyTorch"

@@ -3,7 +3,8 @@
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ _SIZES = (
     (nn.PReLU, ("num_parameters",)),
     (PER_CHANNEL, ("num_features",)),
 )
+_USES = ("kernel_size", "stride", "padding", "dilation", "padding_mode", "ceil_mode", "eps", "affine")
 
 
 def cut(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
@@ -78,14 +80,18 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
     """Write a narrowed model to one file, whole or not at all: its weights, and the widths of its layers.
 
     The file is a safetensors file: nothing in it is executed when it is read.
+
+    Raises
+    ------
+    ValueError
+        If the model has state that is no tensor.
     """
-    sizes = {
-        name: {size: getattr(layer, size) for size in _size_names(layer)}
-        for name, layer in model.named_modules()
-        if _size_names(layer)
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    files.save_tensors(path, tensors, _FORMAT, {"sizes": json.dumps(sizes)})
+    state = model.state_dict()
+    if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"model has state that is no tensor and cannot be saved: {strange}")
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}  # tied ones apart
+    layers = {name: (_use(layer), _sizes(layer)) for name, layer in model.named_modules(remove_duplicate=False)}
+    files.save_tensors(path, tensors, _FORMAT, {"layers": json.dumps(layers, separators=(",", ":"))})
 
 
 def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
@@ -108,22 +114,45 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
         If the file is truncated, altered or of another kind, or was made from another architecture.
     """
     tensors, metadata = files.load_tensors(path, _FORMAT)
+    saved: dict[str, tuple[str, list[int]]] = json.loads(metadata["layers"])
     narrowed = copy.deepcopy(model).eval()
-    layers = dict(narrowed.named_modules())
-    expected = {name for name, layer in layers.items() if _size_names(layer)}
-    sizes: Mapping[str, dict[str, int]] = json.loads(metadata["sizes"])
-    if expected != sizes.keys() or narrowed.state_dict().keys() != tensors.keys():
-        differing = sorted((expected ^ sizes.keys()) | (narrowed.state_dict().keys() ^ tensors.keys()))
+    layers = dict(narrowed.named_modules(remove_duplicate=False))
+    state = narrowed.state_dict(keep_vars=True)
+    differing = (
+        sorted((layers.keys() ^ saved.keys()) | (state.keys() ^ tensors.keys()))
+        or [name for name, layer in layers.items() if not _narrowed_from(layer, *saved[name])]
+        or [
+            name
+            for name, tensor in state.items()
+            if tensor.shape != tensors[name].shape and not _size_names(layers[name.rpartition(".")[0]])
+        ]
+    )
+    if differing:
         raise ValueError(
             f"{path} was made from another architecture than model={type(model).__name__}: {differing[:5]}"
         )
-    for name, values in sizes.items():
-        for size, value in values.items():
-            setattr(layers[name], size, value)
-        for own, _ in _own_tensors(layers[name]):
-            _set(layers[name], own, tensors[f"{name}.{own}" if name else own])
-    narrowed.load_state_dict(tensors)
+    for name, (_, sizes) in saved.items():
+        for attribute, size in zip(_size_names(layers[name]), sizes):
+            setattr(layers[name], attribute, size)
+    for name, tensor in state.items():
+        tensor.data = tensors[name].to(tensor.device)
     return narrowed
+
+
+def _sizes(layer: nn.Module) -> list[int]:
+    return [getattr(layer, name) for name in _size_names(layer)]
+
+
+def _use(layer: nn.Module) -> str:
+    """A checksum of what cutting leaves as it is: the kind of a layer, and how it goes over its input."""
+    ours = type(layer).__module__.startswith("torch.nn.")
+    use = [type(layer).__name__, *((name, getattr(layer, name, None)) for name in _USES if ours)]
+    return f"{zlib.crc32(repr(use).encode()):x}"
+
+
+def _narrowed_from(layer: nn.Module, use: str, sizes: list[int]) -> bool:
+    originals = _sizes(layer)
+    return use == _use(layer) and len(sizes) == len(originals) and all(0 < n <= o for n, o in zip(sizes, originals))
 
 
 def _grouping(channels: Tensor, width: int) -> tuple[list[int], Tensor]:
