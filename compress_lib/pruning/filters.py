@@ -31,7 +31,7 @@ def prune(
 ) -> tuple[nn.Module, surgery.SurgeryReport]:
     """Remove a fraction of the channels of each group of coupled layers, the lowest scores first.
 
-    Of a group of n units ``⌊fraction · n⌋`` are removed, never all. A unit's score is the mean over the layers that
+    Of a group of n units ``⌊fraction · n⌋`` are removed, but never the last channel of a layer. A unit's score is the mean over the layers that
     make its channels, each layer's scores divided by their mean magnitude, so that all layers count alike. Grouped and
     depthwise convolutions filter channels that another layer makes; they are scored only where there is no other. Among
     equal scores the first unit goes first.
@@ -84,14 +84,17 @@ def prune(
     wanted = [name for names in scored for name in names if name in observable]
     images, labels = data if isinstance(data, tuple) else (data, None)
     observations = observe(model, images, labels, wanted)
-    removals = {}
+    removals, warnings = {}, []
     for (group, count), names in zip(doomed, scored):
         scores = {name: _scores(criterion, name, model.get_submodule(name), observations.get(name)) for name in names}
-        lowest = _unit_scores(group, scores).argsort(stable=True)[:count]
+        lowest = _lowest(group, _unit_scores(group, scores), count)
+        if len(lowest) < count:
+            warnings.append(f"{list(group.outputs)} lose {len(lowest)} units, not {count}: each layer keeps a channel")
         for name, units in group.outputs.items():
-            removals[name] = torch.isin(units, lowest).nonzero().flatten()
+            removals[name] = torch.isin(units, torch.tensor(lowest)).nonzero().flatten()
     smaller, report = surgery.remove(model, example_input, removals)
     report.skipped |= skipped
+    report.warnings += warnings
     report.title = f"Filter pruning by {_name(criterion)}"
     return smaller, report
 
@@ -178,6 +181,18 @@ def _unit_scores(group: surgery.Group, scores: Mapping[str, Tensor]) -> Tensor:
         total += sums / channels.clamp(min=1)
         layers += channels > 0
     return total / layers
+
+
+def _lowest(group: surgery.Group, scores: Tensor, count: int) -> list[int]:
+    """The units with the lowest scores, without those that are the last that a layer makes."""
+    left = [set(units.tolist()) for units in group.outputs.values()]
+    chosen = []
+    for unit in scores.argsort(stable=True).tolist():
+        if len(chosen) < count and {unit} not in left:
+            chosen.append(unit)
+            for units in left:
+                units.discard(unit)
+    return chosen
 
 
 def _name(criterion: Criterion) -> str:

@@ -86,7 +86,7 @@ def observe(
             raise ValueError("labels were given without images; gradients need both")
         return {name: Observation(batch_norm=norm) for name, norm in norms.items()}
     _check(images, labels)
-    recorder = _Recorder(graph.requires_grad_(False), {end: name for name, (end, _) in ways.items()})
+    recorder = _Recorder(graph, {end: name for name, (end, _) in ways.items()})
     records = [
         _record(recorder, images[start : start + _BATCH], None if labels is None else labels[start : start + _BATCH])
         for start in range(0, len(images), _BATCH)

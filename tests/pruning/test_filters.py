@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune as torch_prune
@@ -110,16 +110,23 @@ def test_a_unit_counts_the_layers_that_make_it():
         def __init__(self):
             super().__init__()
             self.a, self.b, self.both, self.last = nn.Linear(3, 2), nn.Linear(3, 4), nn.Linear(3, 6), nn.Linear(6, 2)
+            self.c = nn.Linear(3, 2)
 
         def forward(self, x):
-            return self.last(torch.cat([self.a(x), self.b(x)], 1) + self.both(x))
+            return self.last(torch.cat([self.a(x) + self.c(x), self.b(x)], 1) + self.both(x))
 
     scores = by_values({2: [3.0, 1], 4: [0.1, 0.5, 0.7, 0.3], 6: [1.0, 0.5, 3, 0.5, 0.2, 0.8]})
-    # Relative: a 1.5, .5; b .25, 1.25, 1.75, .75; both 1, .5, 3, .5, .2, .8. Sums 2.5, 1, 3.25, 1.75, 1.95, 1.55.
+    # Relative: a and c 1.5, .5; b .25, 1.25, 1.75, .75; both 1, .5, 3, .5, .2, .8.
+    # Means of three layers 1.33, .5, then of two 1.625, .875, .975, .775.
     _, report = filters.prune(Joined(), torch.randn(2, 3), 0.5, criterion=scores)
     assert kept(report, "both") == [0, 2, 4]
-    assert kept(report, "a") == [0]
+    assert kept(report, "a") == kept(report, "c") == [0]
     assert kept(report, "b") == [0, 2]
+    _, report = filters.prune(Joined(), torch.randn(2, 3), 4 / 6, criterion=scores)
+    assert kept(report, "both") == [0, 2]
+    _, report = filters.prune(Joined(), torch.randn(2, 3), 5 / 6, criterion=scores)
+    assert kept(report, "both") == [0, 2]  # the last channel of a stays
+    assert report.warnings == ["['a', 'c', 'b', 'both'] lose 4 units, not 5: each layer keeps a channel"]
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
@@ -178,11 +185,49 @@ def test_the_channels_of_a_unit_are_averaged():
         def forward(self, x):
             return self.last(self.grouped(self.make(x))).mean((2, 3))
 
-    scores = by_values({8: [1.0, 5, 0, 3, 2, 1, 9, 2], 4: [4.0, 1, 1, 7]})
+    scores = by_values({8: [1.0, 5, 0, 3, 2, 1, 9, 2], 4: [4.0, 1, 7, 1]})
     _, report = filters.prune(Grouped(), IMAGE, 0.5, criterion=scores)
-    # Channels c and c + 4 go together: means 1.5, 3, 4.5, 2.5.  Of the grouped one, c and c + 2: 2.5, 4.
+    # Channels c and c + 4 go together: means 1.5, 3, 4.5, 2.5.  Of the grouped one, c and c + 2: 5.5, 1.
     assert kept(report, "make") == [1, 2, 5, 6]
-    assert kept(report, "grouped") == [1, 3]  # scored, since no other layer makes its channels
+    assert kept(report, "grouped") == [0, 2]  # scored, since no other layer makes its channels
+
+
+def test_layers_with_more_channels_per_unit_do_not_count_more():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.plain, self.last = nn.Linear(3, 4), nn.Linear(3, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            value, gate = self.pair(x).chunk(2, 1)
+            return self.last(value * gate.sigmoid() + self.plain(x))
+
+    scores = by_values(
+        {4: [1.2, 0.8, 1.2, 0.8], 2: [0.7, 1.3]}
+    )  # means 1.2 and .8 of the pair, .7 and 1.3 of the other
+    _, report = filters.prune(Gated(), torch.randn(2, 3), 0.5, criterion=scores)
+    assert kept(report, "plain") == [1]
+    assert kept(report, "pair") == [1, 3]
+
+
+def test_a_grouped_convolution_beside_a_dense_one_is_not_scored():
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.make, self.last = nn.Conv2d(1, 8, 1), nn.Conv2d(4, 2, 1)
+            self.dense, self.grouped = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1, groups=2)
+
+        def forward(self, x):
+            x = self.make(x)
+            return self.last(self.dense(x) + self.grouped(x)).mean((2, 3))
+
+    model = Beside()
+
+    def criterion(layer, data):
+        return torch.tensor([1.0, 2, 1, 2] if layer is model.dense else [9.0, 0, 9, 0])
+
+    _, report = filters.prune(model, IMAGE, {"dense": 0.5}, criterion=criterion)
+    assert kept(report, "dense") == kept(report, "grouped") == [1, 3]
 
 
 def test_a_layer_that_runs_twice_is_ranked_by_its_weights_only():
@@ -235,11 +280,12 @@ def test_missing_data_name_layer_and_criterion(unchanged):
 
 
 @settings(max_examples=30, deadline=None)
-@given(size=st.integers(1, 120), percent=st.integers(0, 999))
-def test_the_count_is_the_floor_and_never_all(size, percent):
+@given(size=st.integers(1, 120), permille=st.integers(0, 999))
+@example(size=100, permille=290)  # 0.29 * 100 is 28.999… in floating point
+def test_the_count_is_the_floor_and_never_all(size, permille):
     model = nn.Sequential(nn.Linear(1, size), nn.ReLU(), nn.Linear(size, 1))
-    pruned, report = filters.prune(model, torch.randn(1, 1), percent / 1000)
-    removed = math.floor(Fraction(percent, 1000) * size)
+    pruned, report = filters.prune(model, torch.randn(1, 1), permille / 1000)
+    removed = math.floor(Fraction(permille, 1000) * size)
     assert pruned[0].out_features == size - removed >= 1
     assert ("0" in report.skipped) == (removed == 0)
 

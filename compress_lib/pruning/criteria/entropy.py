@@ -41,7 +41,7 @@ def entropy(layer: nn.Module, data: Observation | None = None) -> Tensor:
         Without activations, or if they are not finite or not of this layer.
     """
     values = _inputs.activations(layer, data, "entropy").double()
-    means = values.flatten(2).mean(2) if values.dim() > 2 else values
+    means = values.reshape(*values.shape[:2], -1).mean(2)
     low, high = means.aminmax()
     width = high - low if high > low else 1
     bins = ((means - low) / width * BINS).long().clamp(max=BINS - 1)  # the maximum belongs to the last bin

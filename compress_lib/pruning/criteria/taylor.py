@@ -40,5 +40,5 @@ def taylor(layer: nn.Module, data: Observation | None = None) -> Tensor:
     values, slopes = _inputs.activations(layer, data, "taylor"), _inputs.gradients(layer, data, "taylor")
     if values.shape != slopes.shape:
         raise ValueError(f"data.gradients has shape {tuple(slopes.shape)}, data.activations {tuple(values.shape)}")
-    products = (values * slopes).double().flatten(2) if values.dim() > 2 else (values * slopes).double().unsqueeze(2)
+    products = (values * slopes).double().reshape(*values.shape[:2], -1)
     return products.mean(2).abs().mean(0).float()
