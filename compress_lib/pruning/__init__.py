@@ -6,7 +6,9 @@ Submodules load when they are first named.
 import importlib
 
 _SUBMODULES = (
+    "batch_norm",
     "chains",
+    "channel_lasso",
     "channels",
     "criteria",
     "csr",
@@ -23,12 +25,15 @@ _SUBMODULES = (
     "operations",
     "patches",
     "penalty",
+    "readers",
+    "reconstruction",
     "report",
     "schedule",
     "sensitivity",
     "slimming",
     "surgery",
     "targets",
+    "thinet",
     "tracing",
     "widths",
 )
