@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from compress_lib import data, ledger
+from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.commands import prune
+from compress_lib.commands import criteria, prune, shrink
 from compress_lib.models import zoo
 
 
@@ -47,8 +47,6 @@ def test_train_writes_a_checkpoint_and_its_card(few_images, tmp_path, monkeypatc
     assert f"{card['accuracy']:.2%}" in capsys.readouterr().out
     assert sorted(path.suffix for path in tmp_path.glob("lenet*")) == [".json", ".safetensors"]
     monkeypatch.setattr(zoo, "CHECKPOINTS", tmp_path)  # what was written is what the zoo loads
-    from compress_lib import training
-
     assert training.accuracy(zoo.load("lenet-300-100"), *data.fashion_mnist("test")) == card["accuracy"]
 
 
@@ -73,6 +71,70 @@ def test_the_papers_rates_are_twelvefold():
         assert round(sum(weights.values()) / kept, 1) == ratio
 
 
+def test_shrink_writes_a_row_and_does_not_train_twice(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    arguments = ["shrink", "vgg-small", "filters", "--epochs", 1, "--seeds", 5, "--work", tmp_path / "work"]
+    call(monkeypatch, *arguments)
+    (row,) = ledger.read("03-pruning-filters")
+    assert (row["method"], row["seed"]) == ("filter pruning (L1)", 5)
+    assert row["variant"] == "50% of the filters removed, 1 epochs"
+    assert 3.5 < row["nbytes_before"] / row["nbytes_after"] < 4
+    assert row["details"]["accuracy_without_recovery"] < row["accuracy_after"] < row["accuracy_before"]
+    monkeypatch.setattr(training, "random_crop_flip", None)  # whoever trains now, fails
+    call(monkeypatch, *arguments)
+    (again,) = ledger.read("03-pruning-filters")
+    assert again["accuracy_after"] == row["accuracy_after"]
+
+
+def test_shrink_by_slimming_records_the_scales(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(shrink, "SPARSE_EPOCHS", 1)
+    monkeypatch.setattr(shrink, "STRENGTH", 0.1)
+    call(monkeypatch, "shrink", "vgg-small", "slimming", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
+    (row,) = ledger.read("03-pruning-filters")
+    dense, penalised = row["details"]["scales"].values()
+    assert len(dense) == len(penalised) == 288  # 16 + 16 + 32 + 32 + 3 · 64 batch-normalised channels
+    assert sum(penalised) < sum(dense)
+
+
+def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(shrink, "PROBE_IMAGES", 300)
+    call(monkeypatch, "shrink", "resnet-20", "layers", "--epochs", 1, "--seeds", 0, "--blocks", 3, "--work", tmp_path)
+    (row,) = ledger.read("03-pruning-filters")
+    probes = row["details"]["probes"]
+    gains = {name: value - before for before, (name, value) in zip(probes.values(), list(probes.items())[1:])}
+    widening = {"stage2.0", "stage3.0"}  # they change the shape and cannot go
+    idle = sorted(gains.keys() - widening, key=gains.get)[:3]
+    assert set(row["details"]["removed"]) == set(idle)
+    assert row["macs_after"] < row["macs_before"] and row["nbytes_after"] < row["nbytes_before"]
+
+
+def test_criteria_measures_what_is_missing_and_no_more(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(criteria, "FRACTIONS", (0.5,))
+    monkeypatch.setattr(criteria, "IMAGES", 200)
+    monkeypatch.setattr(criteria, "RECOVERIES", {name: criteria.RECOVERIES[name] for name in ("none", "batch norm")})
+    monkeypatch.setattr(criteria, "_methods", lambda: [("l1_norm", 0), ("thinet", 0)])
+    monkeypatch.setattr(criteria, "WITHOUT_TRAINING", ("none", "batch norm"))
+    call(monkeypatch, "criteria", "--seeds", 0)
+    path = tmp_path / "criteria.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert len(rows) == 8 and {row["experiment"] for row in rows} == {"network", "layer"}
+    assert all(0 < row["accuracy"] < 0.9378 for row in rows)
+    content = json.loads(path.read_text())
+    content["rows"] = rows[1:]
+    path.write_text(json.dumps(content))
+    call(monkeypatch, "criteria", "--seeds", 0)
+    again = json.loads(path.read_text())["rows"]
+    assert again == [*rows[1:], rows[0]]
+
+
+def test_criteria_says_how_to_train_a_network_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="train vgg-small --seed 7 --precision bf16 --out"):
+        criteria.load_network(7, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +142,8 @@ def test_the_papers_rates_are_twelvefold():
         (["prune", "lenet-300-100", "--keep", "fc1=0"], "the fraction must be in"),
         (["prune", "vgg-small"], "--keep is needed for vgg-small"),
         (["prune", "lenet-300-100", "--keep", "fc9=0.5"], "fc9"),
+        (["shrink", "vgg-small", "layers"], "needs residual blocks"),
+        (["shrink", "vgg-small", "filters", "--fraction", "1"], "fraction"),
         (["train", "lenet-5", "--data", "/nowhere"], "/nowhere"),
     ],
 )

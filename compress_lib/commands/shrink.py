@@ -1,0 +1,203 @@
+"""Remove filters or layers of a baseline, recover, and write its rows to the ledger.
+
+METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many filters, drawn by
+lot), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained with
+a penalty on the scales first), ``layers`` (Chen & Zhao, TPAMI 2019: the residual blocks that a linear probe finds idle,
+recovery by distillation), ``layers-plain`` (the same blocks, plain recovery), ``layers-worst`` (the blocks that the
+probe finds busiest, recovery by distillation).
+"""
+
+import argparse
+import copy
+from functools import partial
+from pathlib import Path
+
+from compress_lib.models.zoo import NAMES
+
+# Slimming: the strength of the penalty on the scales, and the epochs of training with it.
+STRENGTH, SPARSE_EPOCHS = 1e-2, 5
+# The images for the probes: so many to train on, and as many to score them on.
+PROBE_IMAGES = 2_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("method", choices=sorted(METHODS))
+    parser.add_argument(
+        "--fraction", type=float, default=0.5, help="of filters per layer (slimming: overall) to remove"
+    )
+    parser.add_argument("--blocks", type=int, default=2, help="residual blocks to remove (method layers)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of recovery (default 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
+    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for seed in arguments.seeds:
+        amount = arguments.blocks if arguments.method.startswith("layers") else arguments.fraction
+        row = measure(arguments.name, arguments.method, amount, arguments.epochs, seed, arguments.work, arguments.data)
+        print(
+            f"{row['model']}, {row['method']}, seed {seed}: {row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}, "
+            f"{row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
+        )
+
+
+def measure(name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root=None) -> dict:
+    """Shrink the baseline ``name`` once; write and return its row of the ledger.
+
+    Parameters
+    ----------
+    name : of a baseline in the zoo.
+    method : one of `METHODS`.
+    amount : fraction of filters, or number of blocks, to remove.
+    epochs : of recovery.
+    seed : of all that is random: the training, and the filters drawn by lot.
+    work : directory for checkpoints. A run that is already there is not trained again, only measured.
+    root : directory with Fashion-MNIST, if not where it is found by itself.
+    """
+    import torch
+
+    from compress_lib import cost, data, ledger, training
+    from compress_lib.models import zoo
+
+    train = data.fashion_mnist("train", root)
+    test = data.fashion_mnist("test", root)
+    dense = zoo.load(name)
+    image = data.normalize(test[0][:1])
+    run = f"{name}-{method}-{amount}-{epochs}-seed{seed}"
+
+    def fit(model, phase, **options):
+        settings = {"lr": 0.02, "augment": True, "precision": "bf16", "checkpoint": work / f"{run}-{phase}.pt"}
+        return training.fit(model, *train, **settings | options)
+
+    torch.manual_seed(seed)
+    smaller, recovery, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before", seed=seed))
+    details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
+    history = fit(smaller, "recovery", epochs=epochs, seed=seed, **recovery)
+    details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
+    timing = cost.latency({"dense": lambda: dense(image), "smaller": lambda: smaller(image)}, rounds=50)["smaller"]
+    shape = tuple(image.shape[1:])
+    blocks = method.startswith("layers")
+    flag = f"--blocks {amount}" if blocks else f"--fraction {amount}"
+    removed = f"{amount} blocks" if blocks else f"{amount:.0%} of the filters"
+    return ledger.record(
+        {
+            "chapter": "03-pruning-filters",
+            "method": NAMED[method],
+            "model": name,
+            "data": "fashion-mnist",
+            "variant": f"{removed} removed, {epochs} epochs",
+            "seed": seed,
+            "test_images": len(test[0]),
+            "accuracy_before": training.accuracy(dense, *test),
+            "accuracy_after": training.accuracy(smaller, *test),
+            "nbytes_before": cost.nbytes_on_disk(dense),
+            "nbytes_after": cost.nbytes_on_disk(smaller),
+            "macs_before": cost.count(dense, shape).macs,
+            "macs_after": cost.count(smaller, shape).macs,
+            "latency_ratio": {
+                "median": timing.ratio,
+                "low": timing.ratio_low,
+                "high": timing.ratio_high,
+                "batch": 1,
+                "threads": torch.get_num_threads(),
+            },
+            "details": details,
+            "command": f"python -m compress_lib shrink {name} {method} {flag} --epochs {epochs} --seeds {seed}",
+        }
+    )
+
+
+# Each takes (dense model, an image, amount, training data, how to train) and gives the smaller model, how its recovery
+# differs from the rule, and what else was measured.
+
+
+def _filters(dense, image, fraction, train, fit, criterion="l1_norm"):
+    from compress_lib.pruning import criteria, filters
+
+    return filters.prune(dense, image, fraction, criterion=criteria.ALL[criterion])[0], {}, {}
+
+
+def _scratch(dense, image, fraction, train, fit):
+    smaller, _, _ = _filters(dense, image, fraction, train, fit)
+    for module in smaller.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return smaller, {"lr": 0.1}, {}
+
+
+def _slimming(dense, image, fraction, train, fit):
+    from compress_lib import training
+    from compress_lib.pruning import slimming
+
+    def objective(model, x, y):
+        return training.cross_entropy(model, x, y) + STRENGTH * slimming.penalty(model)
+
+    sparse = copy.deepcopy(dense)
+    fit(sparse, epochs=SPARSE_EPOCHS, objective=objective)
+    smaller, _ = slimming.prune(sparse, image, fraction)
+    scales = {"dense": _scales(dense), "penalised": _scales(sparse)}
+    return smaller, {}, {"strength": STRENGTH, "sparse_epochs": SPARSE_EPOCHS, "scales": scales}
+
+
+def _scales(model):
+    """|γ| of every batch normalisation, sorted."""
+    norms = [module for module in model.modules() if hasattr(module, "running_mean")]
+    return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
+
+
+def _layers(dense, image, count, train, fit, busiest=False, distil=True):
+    import torch
+
+    from compress_lib.distillation.logits import distillation_loss
+    from compress_lib.pruning import layers
+
+    probes = probe_blocks(dense, image, train)
+    chosen = layers.select(probes["accuracy"], count=count, among=probes["removable"])
+    if busiest:
+        least = layers.select(probes["accuracy"], count=len(probes["removable"]) - count, among=probes["removable"])
+        chosen = [name for name in probes["removable"] if name not in least]
+
+    def objective(model, x, y):
+        with torch.no_grad():
+            teacher = dense(x)
+        return distillation_loss(model(x), teacher, y)
+
+    recovery = {"objective": objective} if distil else {}
+    return layers.remove(dense, image, chosen), recovery, {"probes": probes["accuracy"], "removed": chosen}
+
+
+def probe_blocks(model, image, train):
+    """Probe the residual blocks of a ResNet; which of them keep the shape of what they are given?"""
+    from compress_lib.models.resnet import BasicBlock
+    from compress_lib.pruning import layers
+
+    blocks = [name for name, module in model.named_modules() if isinstance(module, BasicBlock)]
+    if not blocks:
+        raise ValueError(f"method layers needs residual blocks; a {type(model).__name__} has none")
+    images, labels = train
+    first, second = slice(0, PROBE_IMAGES), slice(PROBE_IMAGES, 2 * PROBE_IMAGES)
+    accuracy = layers.probe(model, ["bn1", *blocks], images[first], labels[first], images[second], labels[second])
+    shapes = layers.shapes(model, image, blocks)
+    return {"accuracy": accuracy, "removable": [name for name in blocks if shapes[name][0] == shapes[name][1]]}
+
+
+METHODS = {
+    "filters": _filters,
+    "random": partial(_filters, criterion="random"),
+    "scratch": _scratch,
+    "slimming": _slimming,
+    "layers": _layers,
+    "layers-plain": partial(_layers, distil=False),
+    "layers-worst": partial(_layers, busiest=True),
+}
+NAMED = {
+    "filters": "filter pruning (L1)",
+    "random": "filter pruning (random)",
+    "scratch": "narrow network from scratch",
+    "slimming": "network slimming",
+    "layers": "layer pruning",
+    "layers-plain": "layer pruning, plain recovery",
+    "layers-worst": "layer pruning, busiest blocks",
+}
