@@ -12,10 +12,11 @@ arXiv 2301.12900.
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
 from compress_lib.pruning import kinds
 from compress_lib.pruning.names import NAMELESS, Names
-from compress_lib.pruning.operations import Operations, on_axis_1
+from compress_lib.pruning.operations import Operations, on_axis_1, shapes_of
 
 
 class Channels(Operations):
@@ -46,9 +47,10 @@ class Channels(Operations):
                 shapes.run(example_input.detach().to("meta"))
         except Exception as error:
             self._node = shapes.node
-            reason = str(error).strip().partition("\n")[0]
+            shape, reason = tuple(example_input.shape), str(error).strip().partition("\n")[0]
+            given = [tuple(s) for s in shapes_of(shapes.fetch_args_kwargs_from_env(shapes.node))]
             raise ValueError(
-                f"example_input of shape {tuple(example_input.shape)} does not fit the model: {self._where()}: {reason}"
+                f"example_input of shape {shape} does not fit the model: {self._where()}, given {given}: {reason}"
             ) from error
         self.run(torch.zeros(example_input.shape, dtype=torch.long))
         for node in self.graph.nodes:
@@ -146,8 +148,10 @@ class _Shapes(fx.Interpreter):
 
     def run_node(self, node: fx.Node):
         self.node = node
-        node.meta["made"] = super().run_node(node)
-        return node.meta["made"]
+        made = super().run_node(node)
+        # Detached: what a later operation does to it in place does not change this shape.
+        node.meta["made"] = tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, made)
+        return made
 
 
 def _opaque(layer: nn.Module) -> str:

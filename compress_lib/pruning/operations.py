@@ -31,10 +31,12 @@ class Operations(fx.Interpreter):
 
     def run_node(self, node: fx.Node):
         self._node = node
-        value = super().run_node(node)
-        if _shapes(value) != _shapes(node.meta["made"]):  # a form of the operation that the rule for it does not know
-            return self._unknown()
-        return value
+        try:
+            value = super().run_node(node)
+            followed = shapes_of(value) == shapes_of(node.meta["made"])
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            followed = False
+        return value if followed else self._unknown()  # a form of the operation that the rule for it does not know
 
     def call_function(self, target, args, kwargs):
         if (getattr(target, "__module__", None) or "builtins").partition(".")[0] not in _LIBRARIES:
@@ -245,7 +247,7 @@ class Operations(fx.Interpreter):
 
     def _line(self, x: Tensor, dim: int) -> Tensor:
         """The names along one axis; those that share a place on it are joined."""
-        x = compact(x, keep=dim).movedim(dim, 0).flatten(1)
+        x = compact(x, keep=dim % x.dim()).movedim(dim, 0).flatten(1)
         if (x != x[:, :1]).any():
             self._join(x.T)
         return x[:, 0]
@@ -278,5 +280,5 @@ def on_axis_1(names: Tensor, shape: Sequence[int]) -> Tensor:
     return names.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
 
 
-def _shapes(tree) -> list[torch.Size]:
+def shapes_of(tree) -> list[torch.Size]:
     return [leaf.shape for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

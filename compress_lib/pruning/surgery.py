@@ -180,8 +180,9 @@ def _names(model: nn.Module, example_input: Tensor) -> Names:
         raise TypeError(f"example_input must be a tensor, got {type(example_input).__name__}")
     if not example_input.numel():
         raise ValueError(f"example_input must not be empty, got shape {tuple(example_input.shape)}")
-    names, shared = Names(), targets.sharing(model)
-    Channels(trace(model), names, shared).follow(example_input)
+    names, graph = Names(), trace(model)
+    shared = targets.sharing(model)
+    Channels(graph, names, shared).follow(example_input)
     reached = names.outputs.keys()
     if any(isinstance(m, (nn.Linear, *CONVOLUTIONS)) and n not in reached for n, m in model.named_modules()):
         Channels(trace(model, training=True), names, shared).follow(example_input)

@@ -5,7 +5,8 @@ import traceback
 from pathlib import Path
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 _NOT_THE_MODEL = (Path(torch.__file__).parent, Path(__file__).parent)
 
@@ -20,11 +21,16 @@ def trace(model: nn.Module, training: bool = False) -> fx.GraphModule:
     TypeError
         If ``model`` is not a module.
     ValueError
-        If its ``forward`` cannot be traced, with the line that stopped it: control flow that depends on the values
-        in a tensor, for example.
+        If a layer has no weights yet or computes them in an old-style hook, or the ``forward`` cannot be traced, with
+        the line that stopped it: control flow that depends on the values in a tensor, for example.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for name, layer in model.named_modules():
+        if any(is_lazy(tensor) for tensor in (*layer._parameters.values(), *layer._buffers.values())):
+            raise ValueError(f"layer {name!r} is lazy and has no weights yet; run one batch through the model first")
+        if any(isinstance(value, Tensor) and not value.is_leaf for value in vars(layer).values()):
+            raise ValueError(f"layer {name!r} keeps a computed weight (an old-style mask or norm): remove that first")
     try:
         return fx.symbolic_trace(copy.deepcopy(model).train(training))
     except Exception as error:
