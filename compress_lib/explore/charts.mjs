@@ -1,5 +1,5 @@
 // The charts an explorer draws, as plain SVG, and the number formats of the book.
-// A chart is an object {type, title, description, ...}; draw(chart, width) returns an HTML element.
+// A chart is an object {type, title, description, wide?, ...}; draw(chart, width) returns an HTML element.
 // Colours come from explorer.css; series also differ by dash and marker, so that charts read in grey.
 
 const NBSP = "\u00a0";
@@ -21,17 +21,24 @@ export const format = {
     const scaled = value / 1000 ** power;
     return `${power === 0 ? Math.round(scaled) : scaled.toPrecision(Math.max(3, String(Math.floor(scaled)).length))}${NBSP}${["B", "kB", "MB", "GB"][power]}`;
   },
-  percent: (value) => (Number.isFinite(value) ? `${(100 * value).toFixed(1)}${NBSP}%` : "–"),
+  percent: (value) => (Number.isFinite(value) ? `${(100 * value).toFixed(1).replace("-", MINUS)}${NBSP}%` : "–"),
+  correlation: (value) => (Number.isFinite(value) ? value.toFixed(2).replace("-", MINUS) : "–"),
+  /** A difference of two percentages, with its sign. */
+  points(value) {
+    if (!Number.isFinite(value)) return "–";
+    const text = (100 * value).toFixed(1);
+    return `${Number(text) > 0 ? "+" : ""}${Number(text) === 0 ? "0" : text.replace("-", MINUS)}${NBSP}points`;
+  },
   times: (value) => `${format.number(value)}${Number.isFinite(value) ? "×" : ""}`,
 };
 
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
-/** About `count` round numbers from `low` to `high`. */
-function ticks(low, high, count) {
-  const raw = (high - low) / count;
+/** About `count` round numbers from `low` to `high`; `whole` ones for what is counted. */
+function ticks(low, high, count, whole) {
+  const raw = Math.max((high - low) / count, whole ? 1 : 0);
   const magnitude = 10 ** Math.floor(Math.log10(raw));
-  const step = magnitude * [1, 2, 2.5, 5, 10].find((m) => m * magnitude >= raw * 0.999);
+  const step = magnitude * (whole ? [1, 2, 5, 10] : [1, 2, 2.5, 5, 10]).find((m) => m * magnitude >= raw * 0.999);
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
@@ -54,7 +61,7 @@ function frame(chart, width, height, [x0, x1], [y0, y1]) {
   const box = { left: 66, right: width - 22, top: 14, bottom: height - 46 };
   const x = (v) => box.left + ((v - x0) / (x1 - x0)) * (box.right - box.left);
   const y = (v) => box.bottom - ((v - y0) / (y1 - y0)) * (box.bottom - box.top);
-  const across = ticks(x0, x1, Math.max(2, Math.min(8, Math.floor(width / 90))));
+  const across = ticks(x0, x1, Math.max(2, Math.min(8, Math.floor(width / (chart.x.whole ? 60 : 90)))), chart.x.whole);
   const up = ticks(y0, y1, 4);
   let body = up.map((v) => `<line class="ex-rule" x1="${box.left}" x2="${box.right}" y1="${y(v)}" y2="${y(v)}"/><text class="ex-tick" text-anchor="end" x="${box.left - 7}" y="${y(v) + 4}">${tick(v, chart.y.format)}</text>`).join("");
   body += across.map((v) => `<line class="ex-axis" x1="${x(v)}" x2="${x(v)}" y1="${box.bottom}" y2="${box.bottom + 4}"/><text class="ex-tick" text-anchor="middle" x="${x(v)}" y="${box.bottom + 18}">${tick(v, chart.x.format)}</text>`).join("");
@@ -78,7 +85,10 @@ const SHAPES = [
   (x, y) => `<path d="M${x} ${y - 5}l5 5-5 5-5-5z"/>`,
 ];
 
-/** {x: {label, format, min?, max?}, y: same, series: [{label, x: [], y: [], draw: "line"|"points"|"both"}], marker?: {x, label, y?}} */
+/**
+ * {x: {label, format, min?, max?, whole?}, y: same, marker?: {x, label, y?},
+ *  series: [{label, x: [], y: [], draw: "line"|"points"|"both", band?: {low: [], high: []}}]}
+ */
 function line(chart, width) {
   const height = 300;
   const values = (axis) => chart.series.flatMap((s) => Array.from(s[axis]));
@@ -89,6 +99,10 @@ function line(chart, width) {
     const points = Array.from(series.x, (v, j) => [f.x(v).toFixed(1), f.y(series.y[j]).toFixed(1)]);
     const draw = series.draw ?? "line";
     body += `<g class="ex-series ex-series-${i}">`;
+    if (series.band) {
+      const edge = (values) => Array.from(series.x, (v, j) => `${f.x(v).toFixed(1)},${f.y(values[j]).toFixed(1)}`);
+      body += `<polygon class="ex-band" points="${[...edge(series.band.low), ...edge(series.band.high).reverse()].join(" ")}"/>`;
+    }
     if (draw !== "points") body += `<polyline points="${points.map((p) => p.join()).join(" ")}"/>`;
     if (draw !== "line") body += points.map(([x, y]) => SHAPES[i % SHAPES.length](Number(x), Number(y))).join("");
     body += "</g>";
@@ -101,21 +115,51 @@ function line(chart, width) {
   return svg(chart, width, height, body) + (key.length > 1 ? `<ul class="ex-key">${key.join("")}</ul>` : "");
 }
 
-/** {x, y: as in line, edges: n+1 numbers, values: n numbers, off?: n booleans (drawn hatched), markers?: [{x, label}], key?: [on, off]} */
+/** What is removed is hatched: the pattern, and the paint that refers to it. */
+function hatching() {
+  const id = `explorer-hatch-${(serial += 1)}`;
+  const defs = `<defs><pattern id="${id}" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="ex-off-ground" width="5" height="5"/><line class="ex-off-stroke" x1="0" x2="0" y1="0" y2="5"/></pattern></defs>`;
+  return { defs, fill: `url(#${id})` };
+}
+
+/** {x, y: as in line, edges: n+1 numbers, values: n numbers, off?: n booleans (drawn hatched), gap?: between bars, as part of their width, markers?: [{x, label}], key?: [on, off]} */
 function histogram(chart, width) {
   const height = 300;
-  const f = frame(chart, width, height, [chart.edges[0], chart.edges.at(-1)], [0, Math.max(...chart.values, 1e-12) * 1.04]);
-  const hatch = `explorer-hatch-${(serial += 1)}`;
+  const range = [Math.min(...chart.values, 0), Math.max(...chart.values, 1e-12)].map((v) => v * 1.04);
+  const f = frame(chart, width, height, [chart.edges[0], chart.edges.at(-1)], range);
+  const hatch = hatching();
+  const base = f.y(0).toFixed(1);
   const bar = (v, i) => {
-    const left = f.x(chart.edges[i]);
-    return v > 0 ? `M${left.toFixed(1)} ${f.box.bottom}V${f.y(v).toFixed(1)}H${f.x(chart.edges[i + 1]).toFixed(1)}V${f.box.bottom}z` : "";
+    const [left, right] = [f.x(chart.edges[i]), f.x(chart.edges[i + 1])];
+    const side = ((right - left) * (chart.gap ?? 0)) / 2;
+    return v ? `M${(left + side).toFixed(1)} ${base}V${f.y(v).toFixed(1)}H${(right - side).toFixed(1)}V${base}z` : "";
   };
   const paths = { on: "", off: "" };
   Array.from(chart.values).forEach((v, i) => (paths[chart.off?.[i] ? "off" : "on"] += bar(v, i)));
-  const pattern = `<pattern id="${hatch}" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="ex-off-ground" width="5" height="5"/><line class="ex-off-stroke" x1="0" x2="0" y1="0" y2="5"/></pattern>`;
-  const body = `<defs>${pattern}</defs>${f.body}<path class="ex-off" d="${paths.off}" fill="url(#${hatch})"/><path class="ex-on" d="${paths.on}"/>${(chart.markers ?? []).map((m) => rule(m, f)).join("")}`;
+  const body = `${hatch.defs}${f.body}<path class="ex-off" d="${paths.off}" fill="${hatch.fill}"/><path class="ex-on" d="${paths.on}"/>${(chart.markers ?? []).map((m) => rule(m, f)).join("")}`;
   const key = chart.key ? `<ul class="ex-key"><li><span class="ex-swatch"></span>${escape(chart.key[0])}</li><li><span class="ex-swatch ex-swatch-off"></span>${escape(chart.key[1])}</li></ul>` : "";
   return svg(chart, width, height, body) + key;
+}
+
+/** {labels: n texts, off: n booleans (hatched), framed: n booleans, key: {off, framed, both, neither}}: a numbered tile for each thing. */
+function tiles(chart, width) {
+  const [across, down, gap] = [30, 26, 5];
+  const fit = Math.floor((width + gap) / (across + gap));
+  const columns = fit - (fit > 8 ? fit % 8 : 0); // rows of 8 or 16 are easy to count
+  const hatch = hatching();
+  const tile = (i, x, y, label = "") => {
+    const kind = `${chart.off[i] ? "off" : "on"}${chart.framed[i] ? " ex-tile-framed" : ""}`;
+    const ground = chart.off[i] ? ` fill="${hatch.fill}"` : "";
+    return `<g class="ex-tile ex-tile-${kind}"><rect x="${x + 1.5}" y="${y + 1.5}" width="${across - 3}" height="${down - 3}" rx="2"${ground}/><text text-anchor="middle" x="${x + across / 2}" y="${y + 17.5}">${escape(label)}</text></g>`;
+  };
+  const body = chart.labels.map((label, i) => tile(i, (i % columns) * (across + gap), Math.floor(i / columns) * (down + gap), label));
+  const kinds = { off: [true, false], framed: [false, true], both: [true, true], neither: [false, false] };
+  const key = Object.entries(chart.key).map(([kind, words]) => {
+    const at = chart.labels.findIndex((_, i) => chart.off[i] === kinds[kind][0] && chart.framed[i] === kinds[kind][1]);
+    return at < 0 ? "" : `<li><svg width="${across}" height="${down}" aria-hidden="true">${tile(at, 0, 0)}</svg>${escape(words)}</li>`;
+  });
+  const height = Math.ceil(chart.labels.length / columns) * (down + gap);
+  return `${svg(chart, width, height, hatch.defs + body.join(""))}<ul class="ex-key ex-key-left">${key.join("")}</ul>`;
 }
 
 /** {labels: [], values: [], format, off?: [], max?}: horizontal bars, each with its value written beside it. */
@@ -132,7 +176,7 @@ function bars(chart, width) {
 }
 
 /**
- * {images: [{label, values, rows, cols, off?}], max?: the magnitude drawn in full colour}
+ * {images: [{label, values, rows, cols, off?: faint and crossed out}], max?: the magnitude drawn in full colour}
  * One colour above zero, another below, blank at zero; `colours` is {plus: "rgb(...)", minus: "rgb(...)"}.
  */
 function grid(chart, width, colours) {
@@ -140,6 +184,7 @@ function grid(chart, width, colours) {
   const [plus, minus] = [colours.plus, colours.minus].map((colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number));
   const list = document.createElement("div");
   list.className = "ex-grid";
+  list.style.setProperty("--ex-cell", `${width < 400 || chart.images.length > 20 ? 66 : 84}px`);
   list.setAttribute("role", "img");
   list.setAttribute("aria-label", `${chart.title}. ${chart.description}`);
   for (const image of chart.images) {
@@ -149,18 +194,20 @@ function grid(chart, width, colours) {
     const pixels = new ImageData(image.cols, image.rows);
     Array.from(image.values).forEach((v, i) => pixels.data.set([...(v > 0 ? plus : minus), 255 * Math.min(1, Math.abs(v) / peak)], 4 * i));
     canvas.getContext("2d").putImageData(pixels, 0, 0);
-    cell.append(canvas, Object.assign(document.createElement("span"), { textContent: image.label }));
+    const picture = Object.assign(document.createElement("div"), { className: "ex-picture" });
+    picture.append(canvas);
+    cell.append(picture, Object.assign(document.createElement("span"), { textContent: image.label }));
     list.append(cell);
   }
   return list;
 }
 
-const CHARTS = { line, histogram, bars, grid };
+const CHARTS = { line, histogram, tiles, bars, grid };
 
 /** The chart under its title, drawn `width` pixels wide. */
 export function draw(chart, width, colours) {
   const holder = document.createElement("div");
-  holder.className = "ex-chart";
+  holder.className = chart.wide ? "ex-chart ex-wide" : "ex-chart";
   holder.append(Object.assign(document.createElement("p"), { textContent: chart.title, className: "ex-chart-title" }));
   const drawn = CHARTS[chart.type](chart, Math.max(240, Math.round(width)), colours);
   if (typeof drawn === "string") holder.insertAdjacentHTML("beforeend", drawn);

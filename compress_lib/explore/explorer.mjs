@@ -6,7 +6,7 @@
 //   compute(data, state, format) -> {
 //     sentence  the result in words, read aloud when it changes
 //     results   {result: number or null}, the numbers shown and sent to Python; null where there is no answer
-//     charts?   [as described in charts.mjs]
+//     charts?   [as described in charts.mjs]; a `wide` one takes the whole width
 //     tables?   [{caption, columns: [text], rows: [[text or number, ...]]}]
 //   }
 // and does no drawing: it is a pure function, which the tests call without a page.
@@ -74,7 +74,7 @@ function control(spec, change) {
 function table({ caption, columns, rows }) {
   const head = element("tr", {}, ...columns.map((text) => element("th", { scope: "col" }, text)));
   const body = rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, String(first)), ...rest.map((text) => element("td", {}, String(text)))));
-  return element("div", { className: "ex-table" }, element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body)));
+  return element("div", { className: "ex-table", role: "group", ariaLabel: caption }, element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body)));
 }
 
 async function render({ model, el }) {
@@ -111,7 +111,11 @@ async function render({ model, el }) {
     const columns = charts.clientWidth >= 560 && (answer.charts ?? []).length > 1 ? 2 : 1;
     const width = (charts.clientWidth - gap * (columns - 1)) / columns;
     charts.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-    charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, width, colours)));
+    for (const holder of tables.children) {
+      if (holder.scrollWidth > holder.clientWidth) holder.tabIndex = 0; // so that keys can scroll it
+      else holder.removeAttribute("tabindex");
+    }
+    charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, chart.wide ? charts.clientWidth : width, colours)));
   }
   function update() {
     const state = model.get("state");

@@ -41,3 +41,14 @@ def pack(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{where} must be a number, a string, a list, a dict or an array, got {type(value).__name__}")
+
+
+def levels(values: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """A picture as bytes, and the scale and the zero that give it back: ``(byte − zero) · scale``.
+
+    Zero has a level of its own, so that nothing stays nothing; all else moves by at most one step.
+    """
+    low, high = min(values.min(), 0), max(values.max(), 0)
+    scale = float(high - low) / 255 or 1.0
+    zero = round(-low / scale)
+    return np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8), {"scale": scale, "zero": zero}

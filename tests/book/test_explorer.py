@@ -96,10 +96,14 @@ def test_pages_run_the_librarys_present_code(explorers):
             assert traits[trait] == (EXPLORE / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("module", ["network_cost", "weight_threshold"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
-    page, root, traits = opened(module, viewport={"width": width, "height": 900})
+def test_arrow_keys_and_dragging_change_what_is_said(opened, explorers, width):
+    for module in sorted({traits["module"] for _, traits in explorers}):
+        operate(*opened(module, viewport={"width": width, "height": 900}))
+
+
+def operate(page, root, traits) -> None:
+    """Move every slider by key and by pointer; each move must change the sentence."""
     sentence = root.locator(".ex-sentence")
     assert sentence.get_attribute("aria-live") == "polite"
     for control in traits["controls"]:

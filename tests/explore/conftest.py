@@ -1,8 +1,42 @@
+from pathlib import Path
+
 import pytest
-from browsing import chromium
+from browsing import chromium, new_page
+
+from compress_lib.explore import explorer
+
+EXPLORE = Path(explorer.__file__).parent
+CALL = """async ([explorer, charts, source, packed, states]) => {
+    const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+    const [{ unpack }, { format, draw }, { compute, labels }] = await Promise.all([explorer, charts, source].map(load));
+    const data = unpack(packed);
+    return states.map((state) => {
+        const answer = compute(data, state, format);
+        const drawn = (answer.charts ?? []).map((chart) => draw(chart, 320, { plus: "rgb(0,0,1)", minus: "rgb(1,0,0)" }).innerHTML);
+        return { ...answer, charts: drawn, labels: Object.keys(labels) };
+    });
+}"""
 
 
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def compute(browser):
+    """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, with the charts as drawn."""
+    page = new_page(browser)
+    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("explorer.mjs", "charts.mjs")]
+
+    def run(widget, states):
+        answers = page.evaluate(CALL, [*texts, widget._compute, widget.data, states])
+        for answer in answers:
+            assert sorted(answer["results"]) == sorted(answer["labels"])
+            assert answer["sentence"] and "NaN" not in answer["sentence"] and "undefined" not in answer["sentence"]
+            assert not any("NaN" in drawn or "undefined" in drawn or "Infinity" in drawn for drawn in answer["charts"])
+        return answers
+
+    yield run
+    page.close()

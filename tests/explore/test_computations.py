@@ -1,53 +1,16 @@
 """Each explorer's JavaScript against the library: same numbers for the same settings, away from any page."""
 
 import itertools
-import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from browsing import new_page
+from exploring import states_of
 from torch import nn
 
 from compress_lib import cost
-from compress_lib.explore import explorer, network_cost, weight_threshold
+from compress_lib.explore import network_cost, weight_threshold
 from compress_lib.pruning import csr, magnitude
-
-EXPLORE = Path(explorer.__file__).parent
-CALL = """async ([explorer, charts, source, packed, states]) => {
-    const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-    const [{ unpack }, { format, draw }, { compute, labels }] = await Promise.all([explorer, charts, source].map(load));
-    const data = unpack(packed);
-    return states.map((state) => {
-        const answer = compute(data, state, format);
-        const drawn = (answer.charts ?? []).map((chart) => draw(chart, 320, { plus: "rgb(0,0,1)", minus: "rgb(1,0,0)" }).innerHTML);
-        return { ...answer, charts: drawn, labels: Object.keys(labels) };
-    });
-}"""
-
-
-@pytest.fixture(scope="module")
-def compute(browser):
-    page = new_page(browser)
-    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("explorer.mjs", "charts.mjs")]
-
-    def run(widget, states):
-        answers = page.evaluate(CALL, [*texts, widget._compute, widget.data, states])
-        for answer in answers:
-            assert sorted(answer["results"]) == sorted(answer["labels"])
-            assert answer["sentence"] and "NaN" not in answer["sentence"] and "undefined" not in answer["sentence"]
-            assert not any("NaN" in drawn or "undefined" in drawn or "Infinity" in drawn for drawn in answer["charts"])
-        return answers
-
-    yield run
-    page.close()
-
-
-def states_of(widget, count, seed=0):
-    """Random settings that the controls allow."""
-    rng = random.Random(seed)
-    return [{c["name"]: rng.choice(c["values"]) for c in widget.controls} for _ in range(count)]
 
 
 def test_network_cost_is_that_of_a_real_convolution(compute):

@@ -1,0 +1,26 @@
+"""What the tests of explorers share: settings to try, and a page that runs one explorer as the book's pages do."""
+
+import json
+import random
+from pathlib import Path
+
+HOST = Path(__file__).parents[2] / "book" / "assets" / "explorer-host.js"
+
+
+def states_of(widget, count: int, seed: int = 0) -> list[dict]:
+    """Random settings that the controls allow."""
+    rng = random.Random(seed)
+    return [{c["name"]: rng.choice(c["values"]) for c in widget.controls} for _ in range(count)]
+
+
+def standalone(widget, theme: str = "light") -> str:
+    """HTML with the static figure, the saved state and the host script, in the book's text width."""
+    stored = json.dumps({"state": {"one": {"state": widget.get_state()}}}).replace("</", "<\\/")
+    return f"""<!doctype html>
+<html lang="en" data-theme="{theme}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>An explorer</title>
+<style>body {{ margin: 8px auto; max-width: 760px; background: {"#fff" if theme == "light" else "#121212"} }}</style>
+<main><div class="explorer-place" data-model-id="one">
+<img alt="{widget.alt}" src="data:image/png;base64,{widget._fallback}"></div></main>
+<script type="application/vnd.jupyter.widget-state+json">{stored}</script>
+<script>{HOST.read_text(encoding="utf-8")}</script></html>"""
