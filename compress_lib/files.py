@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and refused if they were altered."""
+"""Files that are written whole or not at all, and refused if they were altered. Only tensors need torch."""
 
 import hashlib
 import json
@@ -6,8 +6,10 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, uint8
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["load_tensors", "save_tensors", "write"]
 
@@ -24,7 +26,7 @@ def write(path: str | os.PathLike, content: bytes) -> None:
 
 
 def save_tensors(
-    path: str | os.PathLike, tensors: Mapping[str, Tensor], kind: str, metadata: Mapping[str, str]
+    path: str | os.PathLike, tensors: Mapping[str, "Tensor"], kind: str, metadata: Mapping[str, str]
 ) -> None:
     """Write tensors to a safetensors file with a checksum over everything in it.
 
@@ -42,7 +44,7 @@ def save_tensors(
     write(path, content)
 
 
-def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """The tensors and the metadata of a file that `save_tensors` wrote.
 
     Raises
@@ -59,7 +61,7 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
     metadata = _metadata(content)
     if metadata.get("format") != kind:
-        raise ValueError(f"{path} does not hold a {kind!r}: its format is {metadata.get('format')!r}")
+        raise ValueError(f"{path} does not hold a {kind}: its format is {metadata.get('format')!r}")
     checksum = metadata.pop("sha256", None)
     if checksum != _digest(tensors, metadata):
         raise ValueError(f"{path} was altered after it was written: its checksum does not match")
@@ -72,10 +74,12 @@ def _metadata(content: bytes) -> dict[str, str]:
     return json.loads(content[8 : 8 + length]).get("__metadata__", {})
 
 
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def _digest(tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> str:
     """SHA-256 over the metadata and every tensor's name, type, shape and bytes."""
+    import torch
+
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(uint8).numpy().tobytes())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -12,6 +12,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from compress_lib import files
+
 __all__ = ["directory", "headline", "headlines", "provenance", "read", "record", "validate"]
 
 PACKAGE = Path(__file__).parent
@@ -135,9 +137,4 @@ def _load(path: Path) -> list[dict]:
 
 def _dump(path: Path, content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    files.write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from compress_lib import files
 from compress_lib.cost import hardware, versions
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,8 @@ def main() -> None:
             print(f"{path.stem}: up to date")
             continue
         status[path.stem] = execute(path)
-        _write(STATUS, json.dumps({"chapters": [status[key] for key in sorted(status)]}, indent=2) + "\n")
+        rows = {"chapters": [status[key] for key in sorted(status)]}
+        files.write(STATUS, (json.dumps(rows, indent=2) + "\n").encode())
         print(f"{path.stem}: {status[path.stem]['seconds']} s")
 
 
@@ -65,7 +67,7 @@ def execute(path: Path) -> dict:
     library = sorted(str(Path(file).resolve().relative_to(ROOT)) for file in used)
     library += sorted(str(file.relative_to(ROOT)) for file in (ROOT / "compress_lib" / "explore").glob("*.*js"))
     _tidy(notebook, path)
-    _write(path, nbformat.writes(notebook) + "\n")
+    files.write(path, (nbformat.writes(notebook) + "\n").encode())
     return {
         "notebook": path.stem,
         "seconds": round(seconds, 1),
@@ -105,15 +107,6 @@ def _tidy(notebook, path: Path) -> None:
 
 def _read_status() -> list[dict]:
     return json.loads(STATUS.read_text(encoding="utf-8"))["chapters"] if STATUS.exists() else []
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

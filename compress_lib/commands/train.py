@@ -7,9 +7,9 @@ On several GPUs or machines: ``accelerate launch -m compress_lib train NAME``; o
 import argparse
 import hashlib
 import json
-import os
 from pathlib import Path
 
+from compress_lib import files
 from compress_lib.models.zoo import CHECKPOINTS, NAMES, build
 
 # One plain recipe; only what must differ between the networks differs.
@@ -75,15 +75,6 @@ def run(arguments: argparse.Namespace) -> None:
                             + (f" --precision {arguments.precision}" if arguments.precision != "fp32" else "")),
     }  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
-    _write(arguments.out / f"{arguments.name}.safetensors", content)
-    _write(arguments.out / f"{arguments.name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    files.write(arguments.out / f"{arguments.name}.safetensors", content)
+    files.write(arguments.out / f"{arguments.name}.json", (json.dumps(card, indent=2) + "\n").encode())
     print(f"{arguments.name}: {card['accuracy']:.2%} of {len(test_images):,} test images, {len(content):,} bytes")
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

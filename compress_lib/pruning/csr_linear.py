@@ -1,17 +1,14 @@
 """A linear layer whose weight is in compressed sparse row (CSR) form: the deploy form of a pruned one. Chapter 02."""
 
-import hashlib
 import os
-import uuid
 import warnings
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-_FORMAT = "compress_lib.csr_linear.1"
+from compress_lib import files
+
+_FORMAT = "CSR linear layer 2"
 
 
 class CSRLinear(nn.Module):
@@ -93,16 +90,8 @@ class CSRLinear(nn.Module):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the layer to one safetensors file, whole or not at all."""
-        path = Path(path)
         tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        metadata = {"format": _FORMAT, "in_features": str(self.in_features)}
-        metadata["sha256"] = _digest(self.in_features, tensors)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            unfinished.write_bytes(safetensors.torch.save(tensors, metadata))
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        files.save_tensors(path, tensors, _FORMAT, {"in_features": str(self.in_features)})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CSRLinear":
@@ -113,20 +102,9 @@ class CSRLinear(nn.Module):
         ValueError
             If the file is truncated, altered or of another kind.
         """
+        tensors, metadata = files.load_tensors(path, _FORMAT)
         try:
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                names = file.keys()  # the file is no dict: it cannot be iterated
-                tensors = {name: file.get_tensor(name) for name in names}
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"{path} does not hold a CSR linear layer: its format is {metadata.get('format')!r}")
-        in_features = metadata.get("in_features", "")
-        if metadata.get("sha256") != _digest(in_features, tensors):
-            raise ValueError(f"{path} was altered after it was written: its checksum does not match")
-        try:
-            return cls(int(in_features), **tensors)
+            return cls(int(metadata["in_features"]), **tensors)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a CSR linear layer: {error}") from None
 
@@ -146,12 +124,3 @@ def _narrow(module: CSRLinear, state_dict: dict[str, Tensor], prefix: str, local
             t for t in (torch.uint8, torch.int16, torch.int32, torch.int64) if largest <= torch.iinfo(t).max
         )
         state_dict[prefix + name] = state_dict[prefix + name].to(narrowest)
-
-
-def _digest(in_features: int | str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over everything the layer is made of: width, names, types, shapes and bytes."""
-    digest = hashlib.sha256(str(in_features).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

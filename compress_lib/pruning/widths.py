@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compress_lib import files
 from compress_lib.pruning.kinds import CONVOLUTIONS, PER_CHANNEL
 
-_FORMAT = "compress_lib narrowed model 1"
+_FORMAT = "narrowed model 1"
 _SIZES = (
     (nn.Linear, ("in_features", "out_features")),
     (CONVOLUTIONS, ("in_channels", "out_channels", "groups")),
