@@ -65,7 +65,7 @@ def fit(
     precision : "fp32", or "bf16" for mixed precision: weights stay fp32, convolutions and products run in bfloat16.
     objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
     after_step : ``(model, lr) -> None``, called after every step of the optimiser with the learning rate of that step;
-        may change the weights in place, e.g. by a proximal step. Neither the momentum nor the decay know of the change.
+        may change the weights in place, e.g. by a proximal step. The momentum does not know of the change.
     after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
     checkpoint : file to save after each epoch and to resume from if it exists; written atomically.
     progress : show a bar.

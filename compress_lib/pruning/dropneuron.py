@@ -107,8 +107,9 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     """Remove the hidden neurons whose incoming or outgoing weights are all exactly zero; the function stays the same.
 
     A neuron with zero incoming weights emits the constant relu(b_j) whatever the input. The next layer gets
-    relu(b_j) a_j from it, which moves into that layer's bias. One that vanishes may leave others without weights, in
-    the layer before and in the layer after: the search is repeated until it finds none.
+    relu(b_j) a_j from it, which moves into that layer's bias; if it has none, the neuron stays. A neuron that vanishes
+    may leave others without weights, in the layer before and in the layer after: the search is repeated until it finds
+    none.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     """
     hidden, skipped = chains(model)
     folded = copy.deepcopy(model)
-    gone = {name: torch.zeros(len(folded.get_submodule(name).weight), dtype=torch.bool) for name in hidden}
+    gone = {name: torch.zeros_like(folded.get_submodule(name).weight[:, 0], dtype=torch.bool) for name in hidden}
     found = True
     while found:
         found = False
@@ -142,10 +143,12 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
                 found = True
     warnings = []
     for name, mask in gone.items():
+        if stuck := int(((folded.get_submodule(name).weight == 0).all(dim=1) & ~mask).sum()):
+            skipped[name] = f"constant neurons stay ({stuck}): {hidden[name]!r} has no bias to take what they emit"
         if mask.all():
             warnings.append(f"every neuron of layer {name!r} vanished; one is kept, which does nothing")
             mask[0] = False
-    removed = {name: mask.nonzero().flatten() for name, mask in gone.items()}
+    removed = {name: mask.nonzero().flatten().tolist() for name, mask in gone.items()}
     smaller, report = surgery.remove(folded, example_input, removed)
     report.skipped, report.warnings = skipped, warnings
     return smaller, report

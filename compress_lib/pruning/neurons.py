@@ -82,7 +82,7 @@ def merge_order(weight: Tensor, bias: Tensor | None, next_weight: Tensor, count:
         energy[i] = outgoing[:, i].square().mean()
         alive[j] = False
         distance[j] = torch.inf
-        orphans = alive & (partner == j)
+        orphans = partner == j
         nearest[orphans], partner[orphans] = distance[:, orphans].min(dim=0)
     return merges, outgoing / alpha
 

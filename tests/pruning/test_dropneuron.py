@@ -194,6 +194,7 @@ def test_without_a_bias_to_take_it_a_constant_stays(mlp):
     x = torch.randn(9, 6).double()
     smaller, report = dropneuron.prune(bare, x)
     assert report.kept_outputs["0"].tolist() == [0, 1, 2, 4]
+    assert report.skipped["0"] == "constant neurons stay (1): '2' has no bias to take what they emit"
     torch.testing.assert_close(smaller(x), bare(x))
 
 

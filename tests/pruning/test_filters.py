@@ -115,15 +115,14 @@ def test_a_unit_counts_the_layers_that_make_it():
         def forward(self, x):
             return self.last(torch.cat([self.a(x) + self.c(x), self.b(x)], 1) + self.both(x))
 
-    scores = by_values({2: [3.0, 1], 4: [0.1, 0.5, 0.7, 0.3], 6: [1.0, 0.5, 3, 0.5, 0.2, 0.8]})
-    # Relative: a and c 1.5, .5; b .25, 1.25, 1.75, .75; both 1, .5, 3, .5, .2, .8.
-    # Means of three layers 1.33, .5, then of two 1.625, .875, .975, .775.
+    scores = by_values({2: [3.0, 1], 4: [1.2, 0.9, 1, 0.9], 6: [1.0, 1.4, 1.2, 0.8, 0.8, 0.8]})
+    # Relative: a and c 1.5, .5; the others as they are. Means of three layers 1.33, .8, then of two 1.2, .85, .9, .85.
+    _, report = filters.prune(Joined(), torch.randn(2, 3), 1 / 6, criterion=scores)
+    assert kept(report, "both") == [0, 2, 3, 4, 5]
     _, report = filters.prune(Joined(), torch.randn(2, 3), 0.5, criterion=scores)
     assert kept(report, "both") == [0, 2, 4]
     assert kept(report, "a") == kept(report, "c") == [0]
     assert kept(report, "b") == [0, 2]
-    _, report = filters.prune(Joined(), torch.randn(2, 3), 4 / 6, criterion=scores)
-    assert kept(report, "both") == [0, 2]
     _, report = filters.prune(Joined(), torch.randn(2, 3), 5 / 6, criterion=scores)
     assert kept(report, "both") == [0, 2]  # the last channel of a stays
     assert report.warnings == ["['a', 'c', 'b', 'both'] lose 4 units, not 5: each layer keeps a channel"]

@@ -114,11 +114,12 @@ def test_unnormalised_distance_would_miss_the_copy():
 
 def test_tiny_neurons_with_large_biases_keep_their_precision():
     """b/‖w‖ is 1e9 here: squared and subtracted, it would drown the angle between two directions."""
-    angles = torch.tensor([0.0, 1e-3, 1.5]).double()
+    angles = torch.tensor([0.0, 1e-3, 1.5], dtype=torch.float64)
     weight = 1e-9 * torch.stack([angles.cos(), angles.sin()], dim=1)
-    (step,), _ = neurons.merge_order(weight, torch.ones(3), torch.ones(1, 3), 1)
+    bias = torch.tensor([1, 1 + 1e-13, 1], dtype=torch.float64)
+    (step,), _ = neurons.merge_order(weight, bias, torch.ones(1, 3), 1)
     assert {step.removed, step.into} == {0, 1}
-    assert step.saliency == pytest.approx(1e-18 * 1e-6, rel=1e-3)
+    assert step.saliency == pytest.approx(1e-18 * (1e-6 + 1e-8), rel=2e-3, abs=0)
 
 
 def test_prune_equals_merging_then_cutting_by_hand():
@@ -159,6 +160,8 @@ def test_real_network_with_planted_copies_shrinks_back(fashion):
         wide.fc1.bias.copy_(torch.cat([model.fc1.bias, model.fc1.bias * scale]))
         wide.fc2.weight.copy_(torch.cat([0.3 * model.fc2.weight, 0.7 * model.fc2.weight / scale], dim=1))
         wide.fc2.bias.copy_(model.fc2.bias)
+    steps, _ = neurons.merge_order(wide.fc1.weight, wide.fc1.bias, wide.fc2.weight, 300)
+    assert all(0 <= step.saliency < 1e-9 and step.removed % 300 == step.into % 300 for step in steps)
     x = data.normalize(fashion[0])
     smaller, report = neurons.prune(wide, x[:2], {"fc1": 300})
     assert sorted((report.kept_outputs["fc1"] % 300).tolist()) == list(range(300))
