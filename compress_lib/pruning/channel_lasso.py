@@ -11,7 +11,7 @@ from the pruned one. Then the weights are fitted by least squares (`compress_lib
 methods use as well), which absorbs β.
 
 Let ``G_cd = ⟨Z_c, Z_d⟩`` and ``r_c = ⟨Z_c, Y⟩``, let A be the channels in use, s their signs, and μ = Nλ. At the
-minimum ``r_A − G_AA β_A = μ s``, so β is a straight line in μ until a channel enters or leaves A:
+minimum ``r_A − G_AA β_A = μ s``, so β is a straight line in μ until a channel enters or leaves A::
 
     β_A = G_AA⁻¹ r_A − μ G_AA⁻¹ s,        |r_c − G_cA β_A| ≤ μ for all c.
 
@@ -155,7 +155,7 @@ def prune(
     planned, skipped = readers.plan(wide, example_input, fraction)
     removals = {}
     for candidate, count in planned:
-        gram, correlation = readers.observe(wide, candidate, images, **sampling)
+        gram, correlation = readers.measure(wide, candidate, images, **sampling)
         norms = _norms(wide, candidate)
         kept = select(gram / norms / norms[:, None], correlation / norms, candidate.size - count)
         stays = torch.zeros(candidate.size, dtype=torch.bool)

@@ -60,13 +60,16 @@ class Channels(Operations):
     # What the interpreter meets
 
     def get_attr(self, target, args, kwargs):
+        """A parameter or buffer of the model itself: it has no names."""
         return self._nameless()
 
     def output(self, target, args, kwargs):
+        """What leaves the model must keep its channels."""
         self._fix(args, "the output of the model")
         return args[0]
 
     def call_module(self, target, args, kwargs):
+        """A layer reads names, and gives its channels names of their own or passes on what it is given."""
         layer = self.fetch_attr(target)
         inputs = [*args, *kwargs.values()]
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor):

@@ -8,7 +8,7 @@ positive factor pass, so with α_j = ‖w_j‖
     a_j relu(w_j·x + b_j) = (α_j a_j) relu(ŵ_j·x + b̂_j),    ŵ_j = w_j/α_j,    b̂_j = b_j/α_j.
 
 Letting neuron i speak for j changes what the next layer gets by α_j a_j (relu(ŵ_i·x + b̂_i) − relu(ŵ_j·x + b̂_j)). As
-|relu(u) − relu(v)| ≤ |u − v|, its mean square over the next layer's neurons is at most s_ij ‖(x, 1)‖², where
+``|relu(u) − relu(v)| ≤ |u − v|``, its mean square over the next layer's neurons is at most s_ij ‖(x, 1)‖², where
 
     s_ij = ⟨(α_j a_j)²⟩ ‖ε_ij‖²,    ε_ij = (ŵ_i − ŵ_j, b̂_i − b̂_j).
 

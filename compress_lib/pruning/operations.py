@@ -30,6 +30,7 @@ class Operations(fx.Interpreter):
         self.names = names
 
     def run_node(self, node: fx.Node):
+        """Remember the node, for messages."""
         self._node = node
         try:
             value = super().run_node(node)
@@ -39,11 +40,13 @@ class Operations(fx.Interpreter):
         return value if followed else self._unknown()  # a form of the operation that the rule for it does not know
 
     def call_function(self, target, args, kwargs):
+        """A function moves names as it would move numbers."""
         if (getattr(target, "__module__", None) or "builtins").partition(".")[0] not in _LIBRARIES:
             return self._unknown()
         return self._operation(target, getattr(target, "__name__", ""), args, kwargs)
 
     def call_method(self, target, args, kwargs):
+        """A method of a tensor does what the function of its name does."""
         return self._operation(lambda x, *rest, **named: getattr(x, target)(*rest, **named), target, args, kwargs)
 
     def _operation(self, function: Callable, name: str, args, kwargs):

@@ -116,7 +116,10 @@ def plan(
     found, skipped = candidates(model, example_input, fraction if isinstance(fraction, Mapping) else None)
     planned = []
     for candidate in found:
-        part = named.get(candidate.layer, named.get(""))
+        given = {layer: named[layer] for layer in candidate.outputs if layer in named} or named
+        if len(set(given.values())) > 1:
+            raise ValueError(f"fraction gives different values to layers that are pruned together: {given}")
+        part = next(iter(given.values()))
         # The small number mends products such as 0.29 · 100 = 28.999…
         count = min(math.floor(part * candidate.size + 1e-9), candidate.size - 1)
         if count:
@@ -158,7 +161,7 @@ def contributions(moments: Moments, theta: Tensor, units: Tensor, size: int) -> 
     return gram, correlation
 
 
-def observe(
+def measure(
     model: nn.Module, candidate: Candidate, images: Tensor, *, reference: nn.Module | None = None, **sampling
 ) -> tuple[Tensor, Tensor]:
     """The two sums of `contributions`, added up over all readers; arguments as for `patches.moments`."""

@@ -78,8 +78,9 @@ def least_squares(
     """
     _check_ridge(ridge)
     reference, model = copy.deepcopy(original).eval(), copy.deepcopy(pruned).eval()
-    rows, skipped = [], {}
-    for name in _in_order(model, removal.kept_inputs, images):
+    order = _in_order(model, removal.kept_inputs, images)
+    rows, skipped = [], dict.fromkeys(removal.kept_inputs.keys() - set(order), "it does not run in evaluation mode")
+    for name in order:
         layer = model.get_submodule(name)
         if reason := patches.refusal(layer):
             skipped[name] = reason

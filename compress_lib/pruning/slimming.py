@@ -3,9 +3,9 @@
 Liu, Li, Shen, Huang, Yan, Zhang, "Learning efficient convolutional networks through network slimming", ICCV 2017,
 arXiv 1708.06519.
 
-Batch normalisation ends with γ·x̂ + β, x̂ of mean 0 and variance 1, so |γ| is the standard deviation of what a channel
-tells the next layer. Training with the loss plus λ Σ|γ| parts the channels into those with γ ≈ 0 and the others. One
-threshold on |γ| over the whole network then decides how many channels each layer keeps.
+Batch normalisation ends with γ·x̂ + β, x̂ of mean 0 and variance 1, so ``|γ|`` is the standard deviation of what a channel
+tells the next layer. Training with the loss plus ``λ Σ|γ|`` parts the channels into those with γ ≈ 0 and the others. One
+threshold on ``|γ|`` over the whole network then decides how many channels each layer keeps.
 
 A channel with γ = 0 is not silent: it emits relu(β), a constant, and with zero padding not even the same constant's
 worth everywhere, since the border sees less of it. Removing it drops that constant; it is the following training that
@@ -47,7 +47,7 @@ def penalty(model: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def soft_threshold_(model: nn.Module, amount: float) -> None:
-    """The proximal step of ``amount · Σ|γ|``, in place: every |γ| smaller by ``amount``, zero if it was not larger.
+    """The proximal step of ``amount · Σ|γ|``, in place: every ``|γ|`` smaller by ``amount``, zero if it was not larger.
 
     To be called after each step of the optimiser, with the learning rate times λ; with momentum μ the optimiser's steps
     are 1/(1 − μ) times as long, and so is this one::
@@ -74,10 +74,10 @@ def soft_threshold_(model: nn.Module, amount: float) -> None:
 def prune(
     model: nn.Module, example_input: Tensor, fraction: float, exclude: Collection[str] = ()
 ) -> tuple[nn.Module, surgery.SurgeryReport]:
-    """Remove the fraction of all channels that has the smallest |γ|, by one threshold for the whole network.
+    """Remove the fraction of all channels that has the smallest ``|γ|``, by one threshold for the whole network.
 
     What is counted and ranked are the units of `surgery.groups`, channels that can only go together. Where a unit has
-    several γ (the channels that a residual stage adds up), the largest |γ| counts: the unit goes only if all are small.
+    several γ (the channels that a residual stage adds up), the largest ``|γ|`` counts: the unit goes only if all are small.
     Each group keeps at least its largest unit, so fewer may go than the fraction asks for.
 
     Parameters

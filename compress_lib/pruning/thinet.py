@@ -110,7 +110,7 @@ def prune(
     planned, skipped = readers.plan(wide, example_input, fraction)
     removals = {}
     for candidate, count in planned:
-        gram, _ = readers.observe(wide, candidate, images, samples=samples, seed=seed, batch_size=batch_size)
+        gram, _ = readers.measure(wide, candidate, images, samples=samples, seed=seed, batch_size=batch_size)
         removed = greedy(gram, count)
         scales = torch.ones(candidate.size, dtype=gram.dtype)
         scales[removed] = 0

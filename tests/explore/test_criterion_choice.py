@@ -11,7 +11,7 @@ from compress_lib.explore import criterion_choice
 from compress_lib.models import zoo
 from compress_lib.pruning import criteria, filters, observe
 
-FRACTIONS = [0, 0.1, 0.29, 1 / 3, 0.5, 0.99]
+FRACTIONS = [0, 0.1, 0.29, 1 / 3, 0.5, 1 - 1e-12]  # 0.29 · 100 is 28.999…
 RECOVERIES = ["none", "batch norm", "least squares"]
 
 
@@ -36,14 +36,14 @@ def states_of(widget, scores):
 def scores():
     """With ties, negative numbers, and a criterion that ranks nothing."""
     rng = np.random.default_rng(0)
-    l1 = rng.random(48)
+    l1 = rng.random(100)
     return {
         "L1 norm": l1,
-        "alike": l1 + 0.2 * rng.random(48),
-        "ties": rng.integers(0, 5, 48),
-        "signed": rng.normal(size=48),
+        "alike": l1 + 0.2 * rng.random(100),
+        "ties": rng.integers(1, 6, 100),
+        "signed": rng.normal(size=100),
         "opposite": -l1,
-        "constant": np.ones(48),
+        "constant": np.ones(100),
     }
 
 
@@ -53,7 +53,7 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
     states = states_of(widget, scores)
     for state, answer in zip(states, compute(widget, states)):
         found, i = answer["results"], states.index(state) % 6
-        removed = [0, 4, 13, 16, 24, 47][i]  # ⌊fraction · 48⌋, and never all
+        removed = [0, 10, 29, 33, 50, 99][i]  # ⌊fraction · 100⌋, and never all
         gone, reference = (set(np.argsort(scores[n], kind="stable")[:removed]) for n in (state["criterion"], "L1 norm"))
         assert found["removed"] == removed
         assert found["overlap"] == len(gone & reference)
@@ -67,6 +67,7 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
         bars, tiles, _ = answer["charts"]
         marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", bars)]
         assert set(marked) == gone
+        assert re.search('ex-off" d="([^"]*)', bars)[1].count("M") == removed
         told = dict(re.findall(r"(Removed by both|Only by L1): ([\d, ]+|none)", tiles))
         numbers = {k: set() if v == "none" else {int(j) for j in v.split(",")} for k, v in told.items()}
         assert numbers == {"Removed by both": gone & reference, "Only by L1": reference - gone}
@@ -92,6 +93,16 @@ def test_the_filters_removed_are_those_the_library_removes(compute, criterion):
         marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", answer["charts"][0])]
         assert sorted(marked) == sorted(set(range(16)) - set(kept))
         assert answer["results"]["removed"] == 16 - len(kept)
+
+
+def test_bars_start_at_zero_also_where_scores_are_negative(compute, scores):
+    widget = criterion_choice.explorer(**arguments(scores), criterion="signed")
+    (answer,) = compute(widget, [widget.state])
+    low, high = scores["signed"].min(), scores["signed"].max()
+    zero = 254 + low / (high - low) * 240  # the frame is 240 high and ends at 254
+    paths = re.findall(r'(?:ex-off|ex-on)" d="([^"]*)', answer["charts"][0])
+    starts = [float(y) for path in paths for y in re.findall(r"M[\d.]+ ([\d.]+)", path)]
+    assert starts == pytest.approx([zero] * 100, abs=0.1)
 
 
 def test_the_band_is_one_deviation_and_stays_in_range(compute, scores):
@@ -120,7 +131,7 @@ def test_all_criteria_are_compared_in_the_table(compute, scores):
     (answer,) = compute(widget, [widget.state])
     rows = {row[0]: row for row in answer["tables"][0]["rows"]}
     assert list(rows) == [*scores, "random"]
-    assert rows["L1 norm"][1:3] == [24, "1.00"] and rows["opposite"][1:3] == [0, "−1.00"]
+    assert rows["L1 norm"][1:3] == [50, "1.00"] and rows["opposite"][1:3] == [0, "−1.00"]
     assert rows["constant"][2] == "–"
     assert [row[3] for row in rows.values()] == [f"{100 * given['accuracy'][n]['none'][4]:.1f}\u00a0%" for n in rows]
 

@@ -94,6 +94,7 @@ def test_accuracies_are_those_measured_and_removed_filters_are_marked(compute, v
         assert ("crossed out: " + ", ".join(map(str, gone)) if gone else "none is crossed out") in grid
         marked = [int(j) for j in re.findall(r"(\d+): [\d.]+, removed", bars)]
         assert marked == gone
+        assert re.search('ex-off" d="([^"]*)', bars)[1].count("M") == removed
 
 
 def test_without_recovery_there_is_no_number(compute, vgg):

@@ -25,7 +25,7 @@ def randomize_(model: nn.Module, seed: int = 0) -> nn.Module:
                 tensor.data.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
             else:
                 tensor.data.normal_(0, 1, generator=generator)
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine:
             layer.weight.data.uniform_(0.5, 1.5, generator=generator)
     return model
 

@@ -132,7 +132,7 @@ def test_gram_matrix_is_of_the_contributions(layer):
     ((reader, units),) = candidate.readers.items()
     ((x, y),) = patches.calls(model, reader, IMAGES)
     z = single_outputs(model.get_submodule(reader), x, units, candidate.size)
-    gram, correlation = readers.observe(model, candidate, IMAGES, samples=ALL)
+    gram, correlation = readers.measure(model, candidate, IMAGES, samples=ALL)
     torch.testing.assert_close(gram, z @ z.T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(correlation, gram.sum(1))  # without a reference the target is the sum of all
     bias = model.get_submodule(reader).bias.view(1, -1, *[1] * (y.dim() - 2))
@@ -153,7 +153,7 @@ def test_several_readers_stack_and_other_channels_are_the_rest():
         rest = layer(x * (units == -1).view(1, -1, 1, 1))
         targets.append((y - rest).detach().flatten().double())
     z, target = torch.cat(stacked, 1), torch.cat(targets)
-    gram, correlation = readers.observe(model, candidate, IMAGES, reference=reference, samples=ALL)
+    gram, correlation = readers.measure(model, candidate, IMAGES, reference=reference, samples=ALL)
     torch.testing.assert_close(gram, z @ z.T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(correlation, z @ target, rtol=1e-5, atol=1e-4)
 
@@ -254,11 +254,13 @@ def test_a_residual_group_is_one_candidate():
         ({"0": "half"}, TypeError, r"fraction\['0'\] must be a number, got str"),
         ({"1": 0.5}, ValueError, r"layers \['1'\] are not among those that make channels: \['0', '3', '6'\]"),
         ({"6": 0.5}, ValueError, "layer '6' cannot lose channels: the output of the model"),
+        ({"stage1.0.conv2": 0.5, "conv1": 0.25}, ValueError, "different values to layers that are pruned together"),
     ],
 )
 def test_bad_fractions_are_refused(fraction, error, message):
+    model = zoo.build("resnet-20") if "conv1" in str(fraction) else network()
     with pytest.raises(error, match=message):
-        thinet.prune(network(), IMAGES[:2], fraction, IMAGES)
+        thinet.prune(model, IMAGES[:2], fraction, IMAGES)
 
 
 def test_the_model_is_left_alone():
