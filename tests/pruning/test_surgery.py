@@ -388,6 +388,7 @@ def test_hooks():
         surgery.remove(nn.Sequential(block, conv(4, 1)), IMAGE, {"0.0": [0]})
 
 
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm:FutureWarning")
 def test_old_style_masks_and_norms_are_refused():
     pruned = network()
     prune.random_unstructured(pruned[3], "weight", 0.5)
