@@ -79,7 +79,8 @@ def least_squares(
     _check_ridge(ridge)
     reference, model = copy.deepcopy(original).eval(), copy.deepcopy(pruned).eval()
     order = _in_order(model, removal.kept_inputs, images)
-    rows, skipped = [], dict.fromkeys(removal.kept_inputs.keys() - set(order), "it does not run in evaluation mode")
+    rows, idle = [], [name for name in removal.kept_inputs if name not in order]
+    skipped = dict.fromkeys(idle, "it does not run in evaluation mode")
     for name in order:
         layer = model.get_submodule(name)
         if reason := patches.refusal(layer):

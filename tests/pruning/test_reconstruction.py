@@ -253,6 +253,27 @@ def test_grouped_convolutions_are_skipped_with_a_reason():
     assert "Skipped (a convolution in 5 groups" in str(report)
 
 
+class Auxiliary(nn.Module):
+    """A second classifier that runs in training mode only."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.aux = nn.Linear(8, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+
+def test_layers_that_run_in_training_only_are_skipped_with_a_reason():
+    model, x = Auxiliary().eval(), torch.randn(50, 8)
+    pruned, removal = surgery.remove(model, x[:2], {"stem": [1]})
+    fitted, report = reconstruction.least_squares(model, pruned, removal, x)
+    assert [row.layer for row in report.rows] == ["head"]
+    assert report.skipped == {"aux": "it does not run in evaluation mode"}
+    assert torch.equal(fitted.aux.weight, pruned.aux.weight)
+
+
 def test_models_are_left_alone_and_the_result_is_in_evaluation_mode():
     model = network().train()
     pruned, removal = remove(model, {"0": [1, 4]})
