@@ -4,11 +4,13 @@ import json
 import sys
 
 import pytest
+import torch
 
 from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
 from compress_lib.commands import criteria, prune, shrink
 from compress_lib.models import zoo
+from compress_lib.pruning import surgery
 
 
 @pytest.fixture
@@ -110,24 +112,53 @@ def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_pat
     assert row["macs_after"] < row["macs_before"] and row["nbytes_after"] < row["nbytes_before"]
 
 
-def test_criteria_measures_what_is_missing_and_no_more(few_images, tmp_path, monkeypatch):
+@pytest.fixture
+def small_criteria(few_images, tmp_path, monkeypatch):
+    """The command measures two criteria and one complete method, without training; where it writes."""
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
     monkeypatch.setattr(criteria, "FRACTIONS", (0.5,))
     monkeypatch.setattr(criteria, "IMAGES", 200)
-    monkeypatch.setattr(criteria, "RECOVERIES", {name: criteria.RECOVERIES[name] for name in ("none", "batch norm")})
+    monkeypatch.setattr(criteria, "RECOVERED", dict.fromkeys(criteria.RECOVERED, ("none", "batch norm")))
     monkeypatch.setattr(criteria, "_methods", lambda: [("l1_norm", 0), ("thinet", 0)])
-    monkeypatch.setattr(criteria, "WITHOUT_TRAINING", ("none", "batch norm"))
+    monkeypatch.setattr(criteria, "COMPLETE", {"channel_lasso": criteria.COMPLETE["channel_lasso"]})
+    return tmp_path / "criteria.json"
+
+
+def test_criteria_measures_what_is_missing_and_no_more(small_criteria, monkeypatch):
     call(monkeypatch, "criteria", "--seeds", 0)
-    path = tmp_path / "criteria.json"
-    rows = json.loads(path.read_text())["rows"]
-    assert len(rows) == 8 and {row["experiment"] for row in rows} == {"network", "layer"}
+    content = json.loads(small_criteria.read_text())
+    rows = content["rows"]
+    assert len(rows) == 10 and {row["experiment"] for row in rows} == {"network", "complete", "layer"}
     assert all(0 < row["accuracy"] < 0.9378 for row in rows)
-    content = json.loads(path.read_text())
-    content["rows"] = rows[1:]
-    path.write_text(json.dumps(content))
+    assert {row["filters"] for row in rows if row["experiment"] != "layer"} == {288 // 2}
+    assert {row["filters"] for row in rows if row["experiment"] == "layer"} == {288 - 32}
+    small_criteria.write_text(json.dumps(content | {"rows": rows[1:]}))
     call(monkeypatch, "criteria", "--seeds", 0)
-    again = json.loads(path.read_text())["rows"]
+    again = json.loads(small_criteria.read_text())["rows"]
     assert again == [*rows[1:], rows[0]]
+
+
+def test_criteria_repairs_in_complete_methods_only(small_criteria, few_images):
+    train = data.fashion_mnist("train")
+    model = zoo.load("vgg-small")
+    chosen, _ = criteria.cut(model, "channel_lasso", 0, 0.5, "network", train)
+    repaired, _ = criteria.cut(model, "channel_lasso", 0, 0.5, "complete", train)
+    original = model.get_submodule("features.3").weight
+    subset = {filter.tobytes() for filter in original.detach().numpy().reshape(-1, 1, 3, 3)}
+    assert {
+        kernel.tobytes() for kernel in chosen.get_submodule("features.3").weight.detach().numpy().reshape(-1, 1, 3, 3)
+    } <= subset
+    assert not torch.equal(chosen.get_submodule("features.3").weight, repaired.get_submodule("features.3").weight)
+
+
+def test_the_control_of_gal_has_its_widths_and_other_filters(few_images, monkeypatch):
+    monkeypatch.setattr(criteria, "_one_epoch", lambda model, smaller, *rest: smaller)
+    train = data.fashion_mnist("train")
+    model, image = zoo.load("vgg-small"), data.normalize(train[0][:1])
+    smaller, report = surgery.remove(model, image, {"features.0": range(10), "features.14": [1, 2, 3]})
+    control = criteria._others_one_epoch(model, smaller, report, train[0][:10], train, 0)
+    assert [p.shape for p in control.parameters()] == [p.shape for p in smaller.parameters()]
+    assert not torch.equal(control.get_submodule("features.0").weight, smaller.get_submodule("features.0").weight)
 
 
 def test_criteria_says_how_to_train_a_network_that_is_not_there(tmp_path):

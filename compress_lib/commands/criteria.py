@@ -1,8 +1,9 @@
 """Prune by every criterion, beside a lottery, and measure four ways of recovery: the tables of chapter 04.
 
-Two experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained networks, one
-per seed. "layer": a growing fraction of one layer goes, in the first of these networks. What is measured goes to
-``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
+Three experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained networks,
+one per seed. "complete": the same with methods that choose and repair in one, as their papers have them; GAL finds out by
+itself how many filters go. "layer": a growing fraction of one layer goes, in the first of these networks. What is measured
+goes to ``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
 
 The network of seed 0 is in the zoo. The others come from ``python -m compress_lib train vgg-small --seed N --precision
 bf16 --out WORK/vgg-small-seedN``.
@@ -11,12 +12,15 @@ bf16 --out WORK/vgg-small-seedN``.
 import argparse
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 LAYER = "features.14"  # 64 filters in the middle of the network
 FRACTIONS = (0.25, 0.5, 0.625, 0.75, 0.875)
 LOTS = 3  # draws of the lottery for each network
 IMAGES = 1_000  # of the training set, for criteria that look at images, and for the recovery without training
+GAL = {"penalty": 0.1, "epochs": 2, "lr": 0.01}  # GAL is a training, so it gets more images:
+GAL_IMAGES = 20_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +37,17 @@ def run(arguments: argparse.Namespace) -> None:
     test = data.fashion_mnist("test", arguments.data)
     networks = {seed: load_network(seed, arguments.work) for seed in arguments.seeds}
     tasks = [("network", seed, method, draw, 0.5) for seed in networks for method, draw in _methods()]
+    tasks += [
+        ("complete", seed, method, 0, None if method == "gal" else 0.5) for seed in networks for method in COMPLETE
+    ]
     first = arguments.seeds[0]
     tasks += [("layer", first, method, draw, part) for part in FRACTIONS for method, draw in _methods()]
     results = _Results("python -m compress_lib criteria --seeds " + " ".join(map(str, arguments.seeds)))
     for experiment, seed, method, draw, fraction in progress_bar(iterable=tasks, unit="cut"):
         key = (experiment, seed, method, draw, fraction)
-        recoveries = RECOVERIES if experiment == "network" else WITHOUT_TRAINING
-        missing = [recovery for recovery in recoveries if (*key, recovery) not in results]
+        missing = [recovery for recovery in RECOVERED[experiment] if (*key, recovery) not in results]
         if missing:
-            accuracies = measure(networks[seed], method, draw, fraction, missing, experiment, train, test)
-            results.add(key, accuracies)
+            results.add(key, measure(networks[seed], method, draw, fraction, missing, experiment, train, test))
 
 
 def load_network(seed: int, work: Path):
@@ -69,16 +74,17 @@ def load_network(seed: int, work: Path):
     return model.eval()
 
 
-def cut(model, method: str, draw: int, fraction: float, experiment: str, train):
-    """The network after the cut, and the surgeon's report; nothing is recovered.
+def cut(model, method: str, draw: int, fraction: float | None, experiment: str, train):
+    """The network after the cut, and the surgeon's report.
 
     Parameters
     ----------
     model : vgg-small.
-    method : a name in ``criteria.ALL``, or "thinet" or "channel_lasso".
+    method : in the experiment "complete" one of `COMPLETE`; in the others a name in ``criteria.ALL``, or "thinet" or
+        "channel_lasso", which then choose only and repair nothing.
     draw : seed of the lottery, and of the images that criteria look at.
-    fraction : to remove, of every convolution or of `LAYER`.
-    experiment : "network" or "layer".
+    fraction : to remove, of every convolution or of `LAYER`; None for GAL.
+    experiment : "network", "complete" or "layer".
     train : images and labels.
     """
     import torch
@@ -90,7 +96,9 @@ def cut(model, method: str, draw: int, fraction: float, experiment: str, train):
     image = data.normalize(images[:1])
     # The hidden linear layer stays whole: it has no normalisation and no maps, which some criteria need.
     convolutions = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Conv2d)]
-    fractions = dict.fromkeys(convolutions if experiment == "network" else [LAYER], fraction)
+    fractions = dict.fromkeys([LAYER] if experiment == "layer" else convolutions, fraction)
+    if experiment == "complete":
+        return COMPLETE[method](model, image, fractions, images, labels, train)
     if method == "thinet":
         return thinet.prune(model, image, fractions, images, rescale=False)
     if method == "channel_lasso":
@@ -99,16 +107,53 @@ def cut(model, method: str, draw: int, fraction: float, experiment: str, train):
     return filters.prune(model, image, fractions, criterion=criteria.ALL[method], data=(images, labels))
 
 
-def measure(model, method, draw, fraction, recoveries, experiment, train, test) -> dict[str, float]:
-    """Accuracy on all test images after one cut and each of some recoveries."""
+def _thinet(model, image, fractions, images, labels, train):
+    from compress_lib.pruning import thinet
+
+    return thinet.prune(model, image, fractions, images)
+
+
+def _channel_lasso(model, image, fractions, images, labels, train):
+    from compress_lib.pruning import channel_lasso
+
+    return channel_lasso.prune(model, image, fractions, images)
+
+
+def _dcp(model, image, fractions, images, labels, train, weight=1.0):
+    from compress_lib.pruning import dcp
+
+    return dcp.prune(model, image, fractions, images, labels, weight=weight)
+
+
+def _gal(model, image, fractions, images, labels, train):
+    from compress_lib.pruning import gal
+
+    return gal.prune(model, image, train[0][:GAL_IMAGES], layers=list(fractions), **GAL)
+
+
+COMPLETE = {
+    "thinet": _thinet,
+    "channel_lasso": _channel_lasso,
+    "dcp": _dcp,
+    "dcp without labels": partial(_dcp, weight=0.0),
+    "gal": _gal,
+}
+
+
+def measure(model, method, draw, fraction, recoveries, experiment, train, test) -> dict[str, dict]:
+    """For each of some recoveries: accuracy on all test images after one cut, and the filters that are left."""
     from compress_lib import training
 
     smaller, report = cut(model, method, draw, fraction, experiment, train)
     images = train[0][draw * IMAGES : (draw + 1) * IMAGES]
-    return {
-        name: training.accuracy(RECOVERIES[name](model, smaller, report, images, train, draw), *test)
-        for name in recoveries
-    }
+    measured = {}
+    for name in recoveries:
+        recovered = RECOVERIES[name](model, smaller, report, images, train, draw)
+        measured[name] = {
+            "accuracy": training.accuracy(recovered, *test),
+            "filters": sum(layer.out_channels for layer in recovered.modules() if hasattr(layer, "out_channels")),
+        }
+    return measured
 
 
 def _nothing(model, smaller, report, images, train, draw):
@@ -135,13 +180,33 @@ def _one_epoch(model, smaller, report, images, train, draw):
     return smaller
 
 
+def _others_one_epoch(model, smaller, report, images, train, draw):
+    """The control of a method that chose its own widths: the same widths, filters by lot, one epoch."""
+    import torch
+
+    from compress_lib import data
+    from compress_lib.pruning import surgery
+
+    torch.manual_seed(draw)
+    lots = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            lots[name] = torch.randperm(layer.out_channels)[smaller.get_submodule(name).out_channels :]
+    return _one_epoch(model, surgery.remove(model, data.normalize(images[:1]), lots)[0], report, images, train, draw)
+
+
 RECOVERIES = {
     "none": _nothing,
     "batch norm": _batch_norm,
     "least squares": _least_squares,
     "one epoch": _one_epoch,
+    "others, one epoch": _others_one_epoch,
 }
-WITHOUT_TRAINING = ("none", "batch norm", "least squares")
+RECOVERED = {
+    "network": ("none", "batch norm", "least squares", "one epoch"),
+    "complete": ("none", "one epoch", "others, one epoch"),
+    "layer": ("none", "batch norm", "least squares"),
+}
 
 
 def _methods() -> list[tuple[str, int]]:
@@ -166,11 +231,11 @@ class _Results:
     def __contains__(self, key: tuple) -> bool:
         return key in self.known
 
-    def add(self, key: tuple, accuracies: dict[str, float]) -> None:
+    def add(self, key: tuple, measured: dict[str, dict]) -> None:
         from compress_lib import files
 
-        for recovery, accuracy in accuracies.items():
-            self.rows.append(dict(zip(_FIELDS, (*key, recovery))) | {"accuracy": accuracy})
+        for recovery, values in measured.items():
+            self.rows.append(dict(zip(_FIELDS, (*key, recovery))) | values)
         content = json.dumps(self.provenance)[:-1] + ', "rows": [\n' + ",\n".join(map(json.dumps, self.rows)) + "\n]}\n"
         files.write(self.path, content.encode())
 
