@@ -10,7 +10,7 @@ from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
 from compress_lib.commands import criteria, prune, shrink
 from compress_lib.models import zoo
-from compress_lib.pruning import surgery
+from compress_lib.pruning import neurons, surgery
 
 
 @pytest.fixture
@@ -97,6 +97,30 @@ def test_shrink_by_slimming_records_the_scales(few_images, tmp_path, monkeypatch
     dense, penalised = row["details"]["scales"].values()
     assert len(dense) == len(penalised) == 288  # 16 + 16 + 32 + 32 + 3 · 64 batch-normalised channels
     assert sum(penalised) < sum(dense)
+
+
+def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    arguments = ["--fraction", 0.25, "--epochs", 1, "--seeds", 0, "--work", tmp_path]
+    call(monkeypatch, "shrink", "lenet-300-100", "neurons", *arguments)
+    (row,) = ledger.read("03-pruning-filters")
+    assert row["details"]["neurons_removed"] == {"fc1": 75, "fc2": 25}
+    assert row["macs_after"] == 784 * 225 + 225 * 75 + 75 * 10
+    assert row["variant"] == "25% of the neurons removed, 1 epochs"
+    merged, _ = neurons.prune(zoo.load("lenet-300-100"), torch.zeros(1, 1, 28, 28), {"fc1": 75, "fc2": 25})
+    assert row["details"]["accuracy_without_recovery"] == training.accuracy(merged, *data.fashion_mnist("test"))
+
+
+def test_shrink_by_dropneuron_removes_what_became_zero(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(shrink, "NEURON_EPOCHS", 2)
+    monkeypatch.setattr(shrink, "NEURON_STRENGTH", 3.0)
+    call(monkeypatch, "shrink", "lenet-300-100", "dropneuron", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
+    (row,) = ledger.read("03-pruning-filters")
+    first, second = row["details"]["neurons_left"].values()
+    assert first < 300 and second < 100
+    assert row["macs_after"] == 784 * first + first * second + second * 10
+    assert "fraction" not in row["command"]
 
 
 def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_path, monkeypatch):

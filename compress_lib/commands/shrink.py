@@ -1,8 +1,10 @@
-"""Remove filters or layers of a baseline, recover, and write its rows to the ledger.
+"""Remove filters, neurons or layers of a baseline, recover, and write its rows to the ledger.
 
 METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many filters, drawn by
 lot), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained with
-a penalty on the scales first), ``layers`` (Chen & Zhao, TPAMI 2019: the residual blocks that a linear probe finds idle,
+a penalty on the scales first), ``neurons`` (Srinivas & Babu, arXiv 1507.06149: similar neurons of hidden linear layers
+merged), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a proximal step on the weights into each neuron first,
+which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019: the residual blocks that a linear probe finds idle,
 recovery by distillation), ``layers-plain`` (the same blocks, plain recovery), ``layers-worst`` (the blocks that the
 probe finds busiest, recovery by distillation).
 """
@@ -16,6 +18,10 @@ from compress_lib.models.zoo import NAMES
 
 # Slimming: the strength of the penalty on the scales, and the epochs of training with it.
 STRENGTH, SPARSE_EPOCHS = 1e-2, 5
+# DropNeuron: the strength of its proximal step, λ ÷ (1 − momentum), and the epochs of training with it.
+NEURON_STRENGTH, NEURON_EPOCHS = 2e-2, 8
+# The networks of linear layers were trained without augmentation, in full precision.
+PLAIN = {"augment": False, "precision": "fp32"}
 # The images for the probes: so many to train on, and as many to score them on.
 PROBE_IMAGES = 2_000
 
@@ -24,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument(
-        "--fraction", type=float, default=0.5, help="of filters per layer (slimming: overall) to remove"
+        "--fraction", type=float, default=0.5, help="of the filters or neurons per layer (slimming: overall) to remove"
     )
     parser.add_argument("--blocks", type=int, default=2, help="residual blocks to remove (method layers)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs of recovery (default 5)")
@@ -50,7 +56,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     ----------
     name : of a baseline in the zoo.
     method : one of `METHODS`.
-    amount : fraction of filters, or number of blocks, to remove.
+    amount : fraction of filters or neurons, or number of blocks, to remove; DropNeuron has no use for it.
     epochs : of recovery.
     seed : of all that is random: the training, and the filters drawn by lot.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
@@ -78,9 +84,11 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
     timing = cost.latency({"dense": lambda: dense(image), "smaller": lambda: smaller(image)}, rounds=50)["smaller"]
     shape = tuple(image.shape[1:])
-    blocks = method.startswith("layers")
-    flag = f"--blocks {amount}" if blocks else f"--fraction {amount}"
-    removed = f"{amount} blocks" if blocks else f"{amount:.0%} of the filters"
+    flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the {'neurons' if method == 'neurons' else 'filters'}"
+    if method.startswith("layers"):
+        flag, removed = f"--blocks {amount} ", f"{amount} blocks"
+    elif method == "dropneuron":
+        flag, removed = "", "silent neurons"
     return ledger.record(
         {
             "chapter": "03-pruning-filters",
@@ -104,7 +112,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
                 "threads": torch.get_num_threads(),
             },
             "details": details,
-            "command": f"python -m compress_lib shrink {name} {method} {flag} --epochs {epochs} --seeds {seed}",
+            "command": f"python -m compress_lib shrink {name} {method} {flag}--epochs {epochs} --seeds {seed}",
         }
     )
 
@@ -145,6 +153,31 @@ def _scales(model):
     """|γ| of every batch normalisation, sorted."""
     norms = [module for module in model.modules() if hasattr(module, "running_mean")]
     return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
+
+
+def _neurons(dense, image, fraction, train, fit):
+    from compress_lib.pruning import neurons
+    from compress_lib.pruning.chains import chains
+
+    counts = {name: int(fraction * len(dense.get_submodule(name).weight)) for name in chains(dense)[0]}
+    return neurons.prune(dense, image, counts)[0], PLAIN, {"neurons_removed": counts}
+
+
+def _dropneuron(dense, image, _, train, fit):
+    from compress_lib.pruning import dropneuron
+    from compress_lib.pruning.chains import chains
+
+    hidden, _ = chains(dense)
+
+    def after_step(model, lr):
+        dropneuron.shrink_(model, hidden, lr * NEURON_STRENGTH, 0)
+
+    sparse = copy.deepcopy(dense)
+    fit(sparse, epochs=NEURON_EPOCHS, lr=0.05, weight_decay=0, after_step=after_step, **PLAIN)
+    smaller, report = dropneuron.prune(sparse, image)
+    left = {name: len(kept) for name, kept in report.kept_outputs.items()}
+    settings = {"strength": NEURON_STRENGTH, "sparse_epochs": NEURON_EPOCHS}
+    return smaller, PLAIN, settings | {"neurons_left": left}
 
 
 def _layers(dense, image, count, train, fit, busiest=False, distil=True):
@@ -188,6 +221,8 @@ METHODS = {
     "random": partial(_filters, criterion="random"),
     "scratch": _scratch,
     "slimming": _slimming,
+    "neurons": _neurons,
+    "dropneuron": _dropneuron,
     "layers": _layers,
     "layers-plain": partial(_layers, distil=False),
     "layers-worst": partial(_layers, busiest=True),
@@ -197,6 +232,8 @@ NAMED = {
     "random": "filter pruning (random)",
     "scratch": "narrow network from scratch",
     "slimming": "network slimming",
+    "neurons": "merged neurons",
+    "dropneuron": "DropNeuron",
     "layers": "layer pruning",
     "layers-plain": "layer pruning, plain recovery",
     "layers-worst": "layer pruning, busiest blocks",
