@@ -109,6 +109,10 @@ def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkey
     assert row["variant"] == "25% of the neurons removed, 1 epochs"
     merged, _ = neurons.prune(zoo.load("lenet-300-100"), torch.zeros(1, 1, 28, 28), {"fc1": 75, "fc2": 25})
     assert row["details"]["accuracy_without_recovery"] == training.accuracy(merged, *data.fashion_mnist("test"))
+    call(monkeypatch, "shrink", "lenet-300-100", "neurons-random", *arguments)
+    (control,) = ledger.read("03-pruning-filters", method="neurons (random)")
+    assert control["macs_after"] == row["macs_after"]
+    assert control["details"]["accuracy_without_recovery"] < row["details"]["accuracy_without_recovery"]
 
 
 def test_shrink_by_dropneuron_removes_what_became_zero(few_images, tmp_path, monkeypatch):

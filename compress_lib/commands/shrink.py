@@ -3,10 +3,10 @@
 METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many filters, drawn by
 lot), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained with
 a penalty on the scales first), ``neurons`` (Srinivas & Babu, arXiv 1507.06149: similar neurons of hidden linear layers
-merged), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a proximal step on the weights into each neuron first,
-which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019: the residual blocks that a linear probe finds idle,
-recovery by distillation), ``layers-plain`` (the same blocks, plain recovery), ``layers-worst`` (the blocks that the
-probe finds busiest, recovery by distillation).
+merged), ``neurons-random`` (as many, drawn by lot), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a
+proximal step on the weights into each neuron first, which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019: the
+residual blocks that a linear probe finds idle, recovery by distillation), ``layers-plain`` (the same blocks, plain
+recovery), ``layers-worst`` (the blocks that the probe finds busiest, recovery by distillation).
 """
 
 import argparse
@@ -84,7 +84,10 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
     timing = cost.latency({"dense": lambda: dense(image), "smaller": lambda: smaller(image)}, rounds=50)["smaller"]
     shape = tuple(image.shape[1:])
-    flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the {'neurons' if method == 'neurons' else 'filters'}"
+    flag, removed = (
+        f"--fraction {amount} ",
+        f"{amount:.0%} of the {'neurons' if method.startswith('neurons') else 'filters'}",
+    )
     if method.startswith("layers"):
         flag, removed = f"--blocks {amount} ", f"{amount} blocks"
     elif method == "dropneuron":
@@ -155,12 +158,20 @@ def _scales(model):
     return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
 
 
-def _neurons(dense, image, fraction, train, fit):
-    from compress_lib.pruning import neurons
+def _neurons(dense, image, fraction, train, fit, by_lot=False):
+    import torch
+
+    from compress_lib.pruning import neurons, surgery
     from compress_lib.pruning.chains import chains
 
-    counts = {name: int(fraction * len(dense.get_submodule(name).weight)) for name in chains(dense)[0]}
-    return neurons.prune(dense, image, counts)[0], PLAIN, {"neurons_removed": counts}
+    sizes = {name: len(dense.get_submodule(name).weight) for name in chains(dense)[0]}
+    counts = {name: int(fraction * size) for name, size in sizes.items()}
+    if by_lot:
+        lots = {name: torch.randperm(size)[: counts[name]] for name, size in sizes.items()}
+        smaller, _ = surgery.remove(dense, image, lots)
+    else:
+        smaller, _ = neurons.prune(dense, image, counts)
+    return smaller, PLAIN, {"neurons_removed": counts}
 
 
 def _dropneuron(dense, image, _, train, fit):
@@ -222,6 +233,7 @@ METHODS = {
     "scratch": _scratch,
     "slimming": _slimming,
     "neurons": _neurons,
+    "neurons-random": partial(_neurons, by_lot=True),
     "dropneuron": _dropneuron,
     "layers": _layers,
     "layers-plain": partial(_layers, distil=False),
@@ -233,6 +245,7 @@ NAMED = {
     "scratch": "narrow network from scratch",
     "slimming": "network slimming",
     "neurons": "merged neurons",
+    "neurons-random": "neurons (random)",
     "dropneuron": "DropNeuron",
     "layers": "layer pruning",
     "layers-plain": "layer pruning, plain recovery",

@@ -74,8 +74,8 @@ class SurgeryReport(Report):
         Layer to the indices, in the original layer, of the channels that are left; only layers that lost some.
     """
 
-    kept_outputs: dict[str, Tensor] = field(default_factory=dict)
-    kept_inputs: dict[str, Tensor] = field(default_factory=dict)
+    kept_outputs: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    kept_inputs: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 def groups(model: nn.Module, example_input: Tensor) -> list[Group]:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from browsing import new_page, settle, watch
 from bs4 import BeautifulSoup
+from chapters import ROOT
+from scipy.stats import spearmanr
 
 from compress_lib import cost, explore
 from compress_lib.models import zoo
-from compress_lib.pruning import csr, magnitude
+from compress_lib.pruning import criteria, csr, magnitude, surgery
 
 EXPLORE = Path(explore.__file__).parent
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
@@ -28,7 +30,12 @@ def explorers(site, pages):
             models |= json.loads(script.string)["state"]
         for place in soup.select(".explorer-place"):
             found.append((page, models[place["data-model-id"]]["state"]))
-    assert {traits["module"] for _, traits in found} >= {"network_cost", "weight_threshold"}
+    assert {traits["module"] for _, traits in found} >= {
+        "network_cost",
+        "weight_threshold",
+        "filter_surgery",
+        "criterion_choice",
+    }
     return found
 
 
@@ -181,6 +188,41 @@ def test_the_threshold_on_the_page_prunes_what_the_library_prunes(opened):
             assert shown["kept"] == sum(row.kept for row in rows)
             assert shown["csr_bytes"] == sum(csr.nbytes(pruned.get_submodule(row.layer).weight) for row in rows)
             assert f"{shown['kept']:,.0f}" in root.locator(".ex-sentence").inner_text()
+
+
+def test_removed_filters_on_the_page_cost_what_surgery_leaves(opened):
+    _, root, traits = opened("filter_surgery")
+    model, image = zoo.load("vgg-small"), torch.zeros(1, 1, 28, 28)
+    smallest_first = criteria.l1_norm(model.get_submodule("features.3")).argsort().tolist()
+    for removed in (0, 1, 4, 15):
+        choose(root, traits, traits["state"] | {"removed": removed, "order": "smallest norm first"})
+        smaller, _ = surgery.remove(model, image, {"features.3": smallest_first[:removed]})
+        counted, shown = cost.count(smaller, (1, 28, 28)), numbers(root)
+        layers = {row.name: row for row in counted.layers}
+        assert (shown["params"], shown["macs"]) == (counted.params, counted.macs)
+        assert shown["layer_params"] == layers["features.3"].params
+        assert shown["reader_macs"] == layers["features.7"].macs
+        assert 0 < shown["accuracy"] < 1 and 0 < shown["recovered"] < 1
+
+
+def test_criteria_on_the_page_rank_as_the_library_ranks(opened):
+    _, root, traits = opened("criterion_choice")
+    model = zoo.load("vgg-small")
+    layer = model.get_submodule("features.14")
+    norms = {"L2 norm": criteria.l2_norm(layer), "geometric median": criteria.geometric_median(layer)}
+    l1 = criteria.l1_norm(layer)
+    for name, scores in norms.items():
+        for percent, removed in ((25, 16), (50, 32), (87.5, 56)):
+            choose(root, traits, traits["state"] | {"criterion": name, "percent": percent})
+            shown = numbers(root)
+            lowest, lowest_l1 = (set(order.argsort()[:removed].tolist()) for order in (scores, l1))
+            assert (shown["removed"], shown["overlap"]) == (removed, len(lowest & lowest_l1))
+            assert shown["spearman"] == pytest.approx(spearmanr(scores, l1).statistic)
+    measured = json.loads((ROOT / "results" / "criteria.json").read_text(encoding="utf-8"))["rows"]
+    choose(root, traits, {"criterion": "Taylor", "percent": 75, "recovery": "least squares"})
+    wanted = {"experiment": "layer", "method": "taylor", "fraction": 0.75, "recovery": "least squares"}
+    (row,) = [row for row in measured if row.items() >= wanted.items()]
+    assert numbers(root)["accuracy"] == row["accuracy"]
 
 
 def test_without_scripts_the_figure_is_there(browser, address, explorers):
