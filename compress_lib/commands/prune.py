@@ -6,6 +6,7 @@ model with its sparse linear layers stored and multiplied in CSR.
 
 import argparse
 
+from compress_lib.commands import comparison
 from compress_lib.models.zoo import NAMES
 
 # The fraction of weights that Han et al. keep in each layer.
@@ -52,7 +53,7 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
     seed : of the retraining.
     root : directory with Fashion-MNIST, if not where it is found by itself.
     """
-    from compress_lib import cost, data, ledger, training
+    from compress_lib import data, ledger, training
     from compress_lib.models import zoo
     from compress_lib.pruning import csr, magnitude, masks
     from compress_lib.pruning.schedule import schedule
@@ -70,9 +71,7 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
         history += training.fit(model, *train, epochs=epochs, seed=seed * 1000 + t, lr=lr)
     sparse, converted = csr.convert(masks.finalize(model))
 
-    image = data.normalize(test[0][:1])
-    timing = cost.latency({"dense": lambda: dense(image), "sparse": lambda: sparse(image)}, rounds=50)["sparse"]
-    macs = cost.count(dense, tuple(image.shape[1:])).macs
+    compared = comparison.compare(dense, sparse, test)
     flags = " ".join(f"{layer}={kept}" for layer, kept in keep.items())
     keeping = "the paper's keep rates" if keep == PAPER_KEEP.get(name) else f"keep {flags}"
     return ledger.record(
@@ -83,21 +82,9 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
             "data": "fashion-mnist",
             "variant": f"{keeping}, {rounds} × {epochs} epochs",
             "seed": seed,
-            "test_images": len(test[0]),
-            "accuracy_before": training.accuracy(dense, *test),
-            "accuracy_after": training.accuracy(sparse, *test),
-            "nbytes_before": cost.nbytes_on_disk(dense),
-            "nbytes_after": cost.nbytes_on_disk(sparse),
-            "macs_before": macs,
+            **compared,
             # A linear layer multiplies each of its weights once per image, and in CSR only the kept ones.
-            "macs_after": macs - sum(layer.weights - layer.kept for layer in converted.rows),
-            "latency_ratio": {
-                "median": timing.ratio,
-                "low": timing.ratio_low,
-                "high": timing.ratio_high,
-                "batch": 1,
-                "threads": 1,
-            },
+            "macs_after": compared["macs_before"] - sum(layer.weights - layer.kept for layer in converted.rows),
             "details": {
                 "weights": report.weights,
                 "kept": report.kept,

@@ -14,6 +14,7 @@ import copy
 from functools import partial
 from pathlib import Path
 
+from compress_lib.commands import comparison
 from compress_lib.models.zoo import NAMES
 
 # Slimming: the strength of the penalty on the scales, and the epochs of training with it.
@@ -64,7 +65,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     """
     import torch
 
-    from compress_lib import cost, data, ledger, training
+    from compress_lib import data, ledger, training
     from compress_lib.models import zoo
 
     train = data.fashion_mnist("train", root)
@@ -82,16 +83,14 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
     history = fit(smaller, "recovery", epochs=epochs, seed=seed, **recovery)
     details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
-    timing = cost.latency({"dense": lambda: dense(image), "smaller": lambda: smaller(image)}, rounds=50)["smaller"]
-    shape = tuple(image.shape[1:])
-    flag, removed = (
-        f"--fraction {amount} ",
-        f"{amount:.0%} of the {'neurons' if method.startswith('neurons') else 'filters'}",
-    )
     if method.startswith("layers"):
         flag, removed = f"--blocks {amount} ", f"{amount} blocks"
+    elif method.startswith("neurons"):
+        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the neurons"
     elif method == "dropneuron":
         flag, removed = "", "silent neurons"
+    else:
+        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the filters"
     return ledger.record(
         {
             "chapter": "03-pruning-filters",
@@ -100,20 +99,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
             "data": "fashion-mnist",
             "variant": f"{removed} removed, {epochs} epochs",
             "seed": seed,
-            "test_images": len(test[0]),
-            "accuracy_before": training.accuracy(dense, *test),
-            "accuracy_after": training.accuracy(smaller, *test),
-            "nbytes_before": cost.nbytes_on_disk(dense),
-            "nbytes_after": cost.nbytes_on_disk(smaller),
-            "macs_before": cost.count(dense, shape).macs,
-            "macs_after": cost.count(smaller, shape).macs,
-            "latency_ratio": {
-                "median": timing.ratio,
-                "low": timing.ratio_low,
-                "high": timing.ratio_high,
-                "batch": 1,
-                "threads": torch.get_num_threads(),
-            },
+            **comparison.compare(dense, smaller, test),
             "details": details,
             "command": f"python -m compress_lib shrink {name} {method} {flag}--epochs {epochs} --seeds {seed}",
         }

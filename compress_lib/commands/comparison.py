@@ -1,0 +1,39 @@
+"""What the commands measure of a dense network and of what became of it: the fields of a ledger row that both share."""
+
+
+def compare(dense, smaller, test) -> dict:
+    """Accuracy, bytes on disk, multiply–adds and latency, before and after.
+
+    Parameters
+    ----------
+    dense, smaller : nn.Module
+        On the CPU, for images.
+    test : images and labels, ``(N, C, H, W)`` uint8 and ``(N,)`` int64; the first image is the one that is timed.
+
+    Returns
+    -------
+    dict
+        Fields of ``ledger.schema.json``.
+    """
+    from compress_lib import cost, data, training
+
+    image = data.normalize(test[0][:1])
+    shape = tuple(image.shape[1:])
+    timing = cost.latency({"dense": lambda: dense(image), "smaller": lambda: smaller(image)}, rounds=50, threads=1)
+    ratio = timing["smaller"]
+    return {
+        "test_images": len(test[0]),
+        "accuracy_before": training.accuracy(dense, *test),
+        "accuracy_after": training.accuracy(smaller, *test),
+        "nbytes_before": cost.nbytes_on_disk(dense),
+        "nbytes_after": cost.nbytes_on_disk(smaller),
+        "macs_before": cost.count(dense, shape).macs,
+        "macs_after": cost.count(smaller, shape).macs,
+        "latency_ratio": {
+            "median": ratio.ratio,
+            "low": ratio.ratio_low,
+            "high": ratio.ratio_high,
+            "batch": 1,
+            "threads": 1,
+        },
+    }
