@@ -100,7 +100,7 @@ def parameters(
         raise ValueError(f"low must not be above high, got {low.tolist()} and {high.tolist()}")
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = torch.maximum(low / lowest, high / highest) if symmetric else (high - low) / (highest - lowest)
-    scale = torch.where(scale > 0, scale.clamp(_SMALLEST, _LARGEST), 1.0).float()
+    scale = torch.where(high > low, scale.clamp(_SMALLEST, _LARGEST), 1.0).float()
     if symmetric:
         return scale, torch.zeros_like(scale, dtype=torch.int32)
     return scale, (lowest - low / scale).round().clamp(lowest, highest).int()

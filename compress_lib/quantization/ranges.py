@@ -199,7 +199,7 @@ def _least_divergence(c: Tensor, levels: int) -> int:
     running = [torch.cat([v.new_zeros(1), v.cumsum(0)]) for v in (c, (c > 0).double(), torch.xlogy(c, c))]
     candidates = torch.arange(levels, len(c) + 1)
     divergence = torch.cat([_divergence(c, running, levels, i) for i in candidates.split(256)])
-    return int(candidates[divergence == divergence.min()].max())
+    return int(candidates[divergence <= divergence.min() + 1e-12 * c.sum()].max())  # equal but for rounding
 
 
 def _divergence(c: Tensor, running: list[Tensor], levels: int, i: Tensor) -> Tensor:

@@ -86,6 +86,15 @@ def test_equal_to_torch_bit_for_bit(kind, seed, dtype, channels, axis, narrow, d
     assert same_bits(ours.grad, theirs.grad)
 
 
+def test_between_two_codes_the_inverse_scale_decides_as_in_torch():
+    scale = torch.tensor([0.1, 0.037, 1.7, 3e-5])
+    x = (torch.arange(-200, 200) + 0.5) * scale[:, None]
+    zero_point = torch.zeros(4, dtype=torch.int32)
+    found = affine.fake_quantize(x, scale, zero_point, 10, axis=0)
+    assert same_bits(found, torch.fake_quantize_per_channel_affine(x, scale, zero_point, 0, -512, 511))
+    assert not torch.equal(found, (x / scale[:, None]).round() * scale[:, None])  # a division decides otherwise
+
+
 @settings(max_examples=100, deadline=None)
 @given(kind=bits_and_sign, seed=st.integers(0, 10**6), data=st.data())
 def test_quantize_by_fractions(kind, seed, data):

@@ -165,7 +165,7 @@ def slow_divergences(counts, levels):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     bins=st.sampled_from([16, 32, 64]),
@@ -192,8 +192,8 @@ def test_least_divergence_by_a_slow_loop(seed, bins, kind, tail, size):
     chosen = math.ceil(high.item() / histogram.width)
     assert high == min(chosen * histogram.width, largest)
     least = min(divergences.values())
-    assert divergences[chosen] == pytest.approx(least, abs=1e-12)
-    assert not any(i > chosen and value < least + 1e-15 for i, value in divergences.items())
+    assert divergences[chosen] == pytest.approx(least, abs=2e-12)
+    assert not any(i > chosen and value < least + 1e-13 for i, value in divergences.items())
 
 
 def test_a_far_outlier_is_clipped_and_a_uniform_distribution_is_not():
