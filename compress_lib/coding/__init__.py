@@ -1,0 +1,1 @@
+"""Coding: from arrays of small integers to bytes, and back."""
