@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
@@ -71,6 +72,34 @@ def test_the_papers_rates_are_twelvefold():
         weights = {layer: getattr(model, layer).weight.numel() for layer in prune.PAPER_KEEP[name]}
         kept = sum(round(weights[layer] * rate) for layer, rate in prune.PAPER_KEEP[name].items())
         assert round(sum(weights.values()) / kept, 1) == ratio
+
+
+def test_compress_writes_a_file_and_a_row_and_decompress_reads_it(few_images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    out, restored = tmp_path / "network.cnet", tmp_path / "network.safetensors"
+    short = ["--rounds", 1, "--epochs", 1, "--share-epochs", 1, "--work", tmp_path / "work"]
+    call(monkeypatch, "compress", "--model", "lenet-300-100", "--k", 8, "--out", out, *short)
+    (row,) = ledger.read("07-deep-compression")
+    assert row["nbytes_after"] == out.stat().st_size == sum(nbytes_of(layer) for layer in row["details"]["budget"])
+    assert row["details"]["kept"] == {"fc1": 18_816, "fc2": 2_700, "fc3": 260}
+    assert list(row["details"]["stages"]) == ["pruned", "shared", "tuned"]
+    assert row["details"]["entropy_bound"] <= row["nbytes_after"] < row["details"]["stages"]["tuned"]["nbytes"]
+    call(monkeypatch, "decompress", out, "--out", restored)
+    assert f"{out.stat().st_size:,} → {restored.stat().st_size:,} bytes" in capsys.readouterr().out
+    model = zoo.build("lenet-300-100")
+    model.load_state_dict(load_file(restored))
+    assert training.accuracy(model, *data.fashion_mnist("test")) == row["accuracy_after"]
+
+
+def nbytes_of(layer):
+    return sum(layer[part] for part in ("codes", "indices", "codebook", "tables", "biases", "header"))
+
+
+@pytest.mark.parametrize("values", [["fc1=8", "fc2"], ["many"], ["fc1=8"]])
+def test_compress_refuses_values_that_are_not_for_every_layer(values, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "compress", "--model", "lenet-300-100", "--k", *values, "--out", tmp_path / "network.cnet")
+    assert "k" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_shrink_writes_a_row_and_does_not_train_twice(few_images, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ coding", ICLR 2016, arXiv 1510.00149. The lengths of the words are optimal among
 Larmore, Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", J. ACM 37(3), 1990). The words follow
 from the lengths: counted upwards in the order of length, then symbol. So a stream stores the lengths only.
 
-A stream is, all bits in the order of `bits`, numbers as varints (7 bits a byte, the lowest first):
+A stream is, all bits in the order of `bits`, numbers as varints and lists as in `records`:
 
 =========  ===========================================================================================================
 magic      the bytes ``HF`` and the version, 1
@@ -25,7 +25,7 @@ so many bits. A lone symbol has the word 0: one bit each, so that a stream never
 
 import numpy as np
 
-from compress_lib.coding import bits, words
+from compress_lib.coding import bits, records, words
 
 MAGIC = b"HF\x01"
 MAX_LENGTH = words.LONGEST
@@ -126,7 +126,7 @@ def encode(symbols: np.ndarray) -> bytes:
     symbols = bits.integers(symbols, (1 << 16) - 1, "symbols")
     count = len(symbols)
     if count == 0:
-        return MAGIC + _varint(0)
+        return MAGIC + records.varint(0)
     counts = np.zeros(256**symbols.itemsize, np.int64)
     for i in range(0, count, words.WRITTEN):
         counts += np.bincount(symbols[i : i + words.WRITTEN], minlength=len(counts))
@@ -140,7 +140,7 @@ def encode(symbols: np.ndarray) -> bytes:
     stream, chunks = words.write(symbols, entries, chunk, total)
     head = (count, len(alphabet) - 1, chunk // 8, total - int(chunks.sum()))
     lists = (np.diff(alphabet, prepend=-1) - 1, lengths[alphabet], chunks)
-    return b"".join([MAGIC, *map(_varint, head), *map(_numbers, lists), stream])
+    return b"".join([MAGIC, *map(records.varint, head), *map(records.numbers, lists), stream])
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -161,13 +161,37 @@ def decode(data: bytes) -> np.ndarray:
     ValueError
         If the data is not such a stream. Bits that were flipped inside the words can go unnoticed.
     """
-    reader = _Reader(data)
+    count, chunk, alphabet, lengths, ends, stream = _parse(data)
+    if count == 0:
+        return np.empty(0, np.uint16)
+    if len(alphabet) == 1:  # its code is not complete: the word 1 stands for nothing
+        if ends[-1] != count or any(stream):
+            raise ValueError(f"data must have {count} zero bits for {count} times one symbol")
+        return np.full(count, alphabet[0], np.uint16)
+    alphabet = alphabet.astype(np.uint8 if alphabet[-1] < 256 else np.uint16)
+    return words.read(stream, alphabet, lengths.astype(np.uint8), chunk, ends, count)
+
+
+def table_nbytes(data: bytes) -> int:
+    """The bytes of a stream that are not words: the code's table, the chunks' list and the numbers before them.
+
+    Raises
+    ------
+    ValueError
+        If the data is not such a stream; the words are not looked at.
+    """
+    return len(data) - len(_parse(data)[-1])
+
+
+def _parse(data: bytes) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray, bytes]:
+    """Of a stream: count, chunk, alphabet, lengths, the bits where the chunks end, and the words; all checked."""
+    reader = records.Reader(data)
     if reader.read(len(MAGIC)) != MAGIC:
         raise ValueError(f"data must begin with {MAGIC}, a Huffman stream of version 1, got {bytes(data[:3])}")
     count = reader.varint()
     if count == 0:
         reader.end()
-        return np.empty(0, np.uint16)
+        return 0, 0, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), b""
     distinct, chunk, tail = reader.varint() + 1, 8 * reader.varint(), reader.varint()
     if count > 8 * reader.left() or distinct > min(count, 1 << 16):
         raise ValueError(f"data of {len(data)} bytes cannot hold {count} symbols, {distinct} of them distinct")
@@ -190,12 +214,7 @@ def decode(data: bytes) -> np.ndarray:
     reader.end()
     if stream[-1] & (1 << -total % 8) - 1:
         raise ValueError(f"data must end in {-total % 8} zero bits, got a last byte of {stream[-1]:#010b}")
-    if distinct == 1:  # its code is not complete: the word 1 stands for nothing
-        if total != count or any(stream):
-            raise ValueError(f"data must have {count} zero bits for {count} times one symbol")
-        return np.full(count, alphabet[0], np.uint16)
-    alphabet = alphabet.astype(np.uint8 if alphabet[-1] < 256 else np.uint16)
-    return words.read(stream, alphabet, lengths.astype(np.uint8), chunk, ends, count)
+    return count, chunk, alphabet, lengths, ends, stream
 
 
 def _counts(counts: np.ndarray) -> np.ndarray:
@@ -209,54 +228,3 @@ def _counts(counts: np.ndarray) -> np.ndarray:
 
 def _kraft(lengths: np.ndarray) -> float:
     return float(np.exp2(-lengths).sum())
-
-
-def _varint(number: int) -> bytes:
-    low = bytearray()
-    while number >= 128:
-        low.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*low, number])
-
-
-def _numbers(values: np.ndarray) -> bytes:
-    lowest = int(values.min()) if len(values) else 0
-    width = (int(values.max()) - lowest).bit_length() if len(values) else 0
-    packed = bits.pack(values - lowest, width) if width else b""
-    return lowest.to_bytes(2, "big") + bytes([width]) + packed
-
-
-class _Reader:
-    """Goes through the data from the front, never beyond its end."""
-
-    def __init__(self, data: bytes):
-        self.data, self.at = bytes(memoryview(data)), 0
-
-    def left(self) -> int:
-        return len(self.data) - self.at
-
-    def read(self, count: int) -> bytes:
-        if count > self.left():
-            raise ValueError(f"data is truncated: {count} bytes should follow byte {self.at}, not {self.left()}")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def varint(self) -> int:
-        number = 0
-        for shift in range(0, 56, 7):  # below 2^56: no sum of a few overflows
-            (byte,) = self.read(1)
-            number |= (byte & 127) << shift
-            if byte < 128:
-                return number
-        raise ValueError(f"data has a number of more than 8 bytes before byte {self.at}")
-
-    def numbers(self, count: int) -> np.ndarray:
-        lowest, width = int.from_bytes(self.read(2), "big"), self.read(1)[0]
-        if width > 16:
-            raise ValueError(f"data has a list with a width of {width} bits, above 16")
-        values = bits.unpack(self.read(bits.nbytes(count, width)), width, count) if width else np.zeros(count, int)
-        return values.astype(np.int64) + lowest
-
-    def end(self) -> None:
-        if self.left():
-            raise ValueError(f"data must end after byte {self.at}, got {self.left()} more")

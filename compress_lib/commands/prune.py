@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    keep = _keep(arguments.name, arguments.keep)
+    keep = keep_fractions(arguments.name, arguments.keep)
     for seed in arguments.seeds:
         row = measure(arguments.name, keep, arguments.rounds, arguments.epochs, arguments.lr, seed, arguments.data)
         print(
@@ -99,7 +99,8 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
     )
 
 
-def _keep(name: str, pairs: list[str] | None) -> dict[str, float]:
+def keep_fractions(name: str, pairs: list[str] | None) -> dict[str, float]:
+    """``LAYER=FRACTION`` pairs as a mapping; without pairs the paper's, if it has any for the network."""
     if pairs is None:
         if name not in PAPER_KEEP:
             raise ValueError(f"--keep is needed for {name}: the paper has no keep rates for it")

@@ -4,7 +4,15 @@ import json
 import random
 from pathlib import Path
 
+from compress_lib.explore import explorer
+
 HOST = Path(__file__).parents[2] / "book" / "assets" / "explorer-host.js"
+EXPLORE = Path(explorer.__file__).parent
+INSIDE = """async ([explorer, charts, source, packed, body, argument]) => {
+    const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+    const [{ unpack }, { format }, module] = await Promise.all([explorer, charts, source].map(load));
+    return new Function("module", "data", "format", "argument", body)(module, unpack(packed), format, argument);
+}"""
 
 
 def states_of(widget, count: int, seed: int = 0) -> list[dict]:
@@ -24,3 +32,9 @@ def standalone(widget, theme: str = "light") -> str:
 <img alt="{widget.alt}" src="data:image/png;base64,{widget._fallback}"></div></main>
 <script type="application/vnd.jupyter.widget-state+json">{stored}</script>
 <script>{HOST.read_text(encoding="utf-8")}</script></html>"""
+
+
+def inside(page, widget, body: str, argument=None):
+    """What a JavaScript function of ``module`` (the explorer's), ``data``, ``format`` and ``argument`` returns."""
+    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("explorer.mjs", "charts.mjs")]
+    return page.evaluate(INSIDE, [*texts, widget._compute, widget.data, body, argument])

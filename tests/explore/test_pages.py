@@ -9,7 +9,15 @@ from exploring import standalone
 from torch import nn
 
 from compress_lib import cost
-from compress_lib.explore import criterion_choice, filter_surgery, network_cost, weight_threshold
+from compress_lib.explore import (
+    byte_budget,
+    centroids,
+    criterion_choice,
+    filter_surgery,
+    grid_choice,
+    network_cost,
+    weight_threshold,
+)
 
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 RNG = np.random.default_rng(0)
@@ -53,8 +61,23 @@ def choice():
     )
 
 
+def grid():
+    tensors = {"weights of features.14": RNG.normal(size=(64, 9)), "activations": np.maximum(RNG.normal(size=900), 0)}
+    return grid_choice.explorer(tensors, bits=8)
+
+
+def shared():
+    weights = RNG.normal(size=(30, 40))
+    return centroids.explorer({"fc2": weights, "fc2, pruned": weights * (np.abs(weights) > 1)}, k=24)
+
+
+def file_bytes():
+    weights = {name: RNG.normal(size=(40, 50)) * (RNG.random((40, 50)) < 0.1) for name in ("fc1", "fc2")}
+    return byte_budget.explorer(weights, biases={"fc1": RNG.normal(size=40)}, accuracies={16: 0.8})
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
-@pytest.mark.parametrize("build", [network_cost.explorer, threshold, surgery, choice])
+@pytest.mark.parametrize("build", [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes])
 def test_an_explorer_is_in_order(browser, build, theme, width):
     page = new_page(browser, viewport={"width": width, "height": 900})
     troubles = watch(page, "about:blank")
@@ -107,7 +130,7 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice):
+    for build in (surgery, choice, grid, shared, file_bytes):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()
