@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.commands import criteria, prune, shrink
+from compress_lib.commands import criteria, prune, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
 
@@ -245,3 +245,23 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message, monkeypatch, 
 def test_data_command_says_where(capsys, monkeypatch):
     call(monkeypatch, "data")
     assert "Fashion-MNIST: /" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "variant"),
+    [
+        ("density", ["--k", 4, "--epochs", 1], "k 4, epochs 1"),
+        ("product", ["--k", 8, "--length", 4], "k 8, length 4"),
+        ("response", ["--k", 8, "--length", 4], "k 8, length 4"),
+        ("inq", ["--bits", 5, "--epochs", 1], "bits 5, epochs 1"),
+        ("inq-one-shot", ["--bits", 3], "bits 3"),
+    ],
+)
+def test_share_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, method, options, variant):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    call(monkeypatch, "share", "lenet-300-100", method, *options, "--seeds", 5, "--work", tmp_path / "work")
+    (row,) = ledger.read("06-codebooks")
+    assert row["variant"] == variant and row["method"] == share.NAMED[method] and row["seed"] == 5
+    assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"] / 4
+    assert row["accuracy_after"] > 0.5
+    assert (row["latency_ratio"] is not None) == (method in ("product", "response"))

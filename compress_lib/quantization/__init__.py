@@ -26,6 +26,7 @@ _SUBMODULES = (
     "roles",
     "simulated",
     "soft",
+    "sorted_weights",
     "subspaces",
 )
 

@@ -218,7 +218,8 @@ def check_finite(name: str, x: Tensor) -> None:
     ValueError
         With the name, if there are any.
     """
-    if x.numel() and not torch.stack(torch.aminmax(x.detach())).isfinite().all():  # NaN wins both ends
+    # A finite sum has finite terms, and takes a tenth of the time that the ends take of a channels-last tensor.
+    if x.numel() and not x.sum().isfinite() and not x.isfinite().all():
         raise ValueError(f"{name} must be finite, got {int((~x.isfinite()).sum())} NaN or infinite numbers")
 
 

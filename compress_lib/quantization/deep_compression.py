@@ -39,7 +39,7 @@ def compress(
     epochs: int = 4,
     lr: float = 0.02,
     share_epochs: int = 2,
-    share_lr: float = 1e-3,
+    share_lr: float | None = None,
     seed: int = 0,
     objective: training.Objective = training.cross_entropy,
     on_stage: Callable[[str, nn.Module], None] | None = None,
@@ -66,7 +66,7 @@ def compress(
         Pruning takes ``rounds`` steps, each keeping the same fraction of what is left, with ``epochs`` of training at
         the peak rate ``lr`` after each.
     share_epochs, share_lr : int, float
-        Of the training of the shared values. A value sums the gradients of thousands of weights, hence the low rate.
+        Of the training of the shared values; without a rate, that of `codebook.learning_rate`.
     seed : int
         Of the training.
     objective : callable
@@ -114,14 +114,9 @@ def compress(
     shared, report = codebook.share(pruned, centroids)
     stage("shared", codebook.finalize(shared))
     if share_epochs:  # no decay: it would pull values to zero that thousands of weights were chosen for
-        fit(
-            shared,
-            f"share-{'-'.join(map(str, centroids.values()))}",
-            share_epochs,
-            seed * 1000 + rounds,
-            share_lr,
-            weight_decay=0.0,
-        )
+        phase = "share-" + "-".join(str(count) for count in centroids.values())
+        rate = codebook.learning_rate(shared) if share_lr is None else share_lr
+        fit(shared, phase, share_epochs, seed * 1000 + rounds, rate, weight_decay=0.0)
     tuned = stage("tuned", _in_half_precision(codebook.finalize(shared)).eval())
     return tuned, Report(report.rows, report.skipped, report.warnings, title="Deep compression")
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress_lib.quantization.codebook import SortedWeights, nearest
+from compress_lib.quantization.codebook import nearest
+from compress_lib.quantization.sorted_weights import SortedWeights
 
 
 def optimal(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,7 @@ def optimal(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises
     ------
     TypeError, ValueError
-        For what `codebook.SortedWeights` refuses.
+        For what `sorted_weights.SortedWeights` refuses.
     """
     line = SortedWeights(weights, k)
     starts = np.append(np.flatnonzero(line.first), len(line.values))  # equal weights stay together: n distinct ones

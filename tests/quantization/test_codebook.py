@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, parametrize
 from compress_lib.pruning import magnitude, masks
 from compress_lib.quantization import codebook
 from compress_lib.quantization.codebook import SharedWeights
+from compress_lib.quantization.sorted_weights import SortedWeights
 
 INITS = ("linear", "density", "random")
 
@@ -152,7 +153,7 @@ def test_a_far_outlier_does_not_blur_the_others():
 
 
 def test_runs_without_empty_ones_cut_the_worst_first():
-    line = codebook.SortedWeights(torch.tensor([0.0, 1, 10, 20, 40, 41]), 4)
+    line = SortedWeights(torch.tensor([0.0, 1, 10, 20, 40, 41]), 4)
     # the runs {}, {0, 1}, {}, {10, 20, 40, 41}: the errors are ½ and 700.75; the mean of the second is 27.75
     assert line.without_empty(np.array([0, 0, 2, 2, 6])).tolist() == [0, 1, 2, 4, 6]
     assert line.without_empty(np.array([0, 0, 2, 6])).tolist() == [0, 2, 4, 6]
@@ -160,9 +161,9 @@ def test_runs_without_empty_ones_cut_the_worst_first():
 
 
 def test_runs_of_one_weight_are_exact_and_neighbouring_numbers_can_be_parted():
-    line = codebook.SortedWeights(normal(101, dtype=torch.float64) / 3, 2)
+    line = SortedWeights(normal(101, dtype=torch.float64) / 3, 2)
     assert np.array_equal(line.means(np.arange(102)), line.values)
-    line = codebook.SortedWeights(torch.tensor([1, np.nextafter(1, 2)], dtype=torch.float64), 2)
+    line = SortedWeights(torch.tensor([1, np.nextafter(1, 2)], dtype=torch.float64), 2)
     assert line.means(np.array([0, 2])) == 1  # their mean is not a number in between
     assert line.without_empty(np.array([0, 0, 2])).tolist() == [0, 1, 2]
 
@@ -401,3 +402,22 @@ def test_a_layer_without_weights_left_is_skipped_and_a_bad_one_named():
         model[4].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="layer '4': weights must be finite"):
         codebook.share(model, 4)
+
+
+def test_at_the_rate_a_value_moves_by_the_mean_of_its_weights_gradients():
+    """Of one layer whose values are equally common; a step of plain SGD."""
+    layer = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 1, 1, 2], [2, 2, 0, 0]]))  # the zeros take no part
+    shared, _ = codebook.share(layer, 2)
+    x = normal(5, 4)
+    before = shared.weight.detach().clone()
+    optimizer = torch.optim.SGD(shared.parameters(), codebook.learning_rate(shared))
+    shared(x).square().sum().backward()
+    optimizer.step()
+    gradient = torch.autograd.grad(layer(x).square().sum(), layer.weight)[0]
+    for value in (1, 2):
+        where = before == value
+        torch.testing.assert_close(shared.weight[where], value - gradient[where].mean().expand(3))
+    with pytest.raises(ValueError, match="shared weights"):
+        codebook.learning_rate(layer)
