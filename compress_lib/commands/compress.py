@@ -2,8 +2,6 @@
 
 Deep compression (Han et al., arXiv 1510.00149): magnitude pruning in rounds with retraining, survivors that share a few
 values, training of these values, Huffman-coded indices and gaps. Each layer keeps the fraction that the paper has for it.
-The network is retrained on the labels and on the logits of the dense network, which is at hand (Hinton et al., arXiv
-1503.02531); with ``--labels-only`` on the labels alone, as in the paper.
 """
 
 import argparse
@@ -12,8 +10,6 @@ from pathlib import Path
 
 from compress_lib.commands import comparison
 from compress_lib.commands.prune import PAPER_KEEP, keep_fractions
-
-TEACHER = {"temperature": 4.0, "weight": 0.7}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="epochs of retraining per round (default 6)")
     parser.add_argument("--lr", type=float, default=0.05, help="peak learning rate of retraining (default 0.05)")
     parser.add_argument("--share-epochs", type=int, default=2, help="epochs for the shared values (default 2)")
-    parser.add_argument("--labels-only", action="store_true", help="retrain without the logits of the dense network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
@@ -39,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     k = _values(arguments.k, keep)
     row, budget = measure(
         arguments.model, keep, k, arguments.rounds, arguments.epochs, arguments.lr, arguments.share_epochs,
-        arguments.labels_only, arguments.seed, arguments.out, arguments.work, arguments.data,
+        arguments.seed, arguments.out, arguments.work, arguments.data,
     )  # fmt: skip
     print(budget)
     print(
@@ -49,9 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def measure(
-    name, keep, k, rounds, epochs, lr, share_epochs, labels_only, seed, out, work, root=None
-) -> tuple[dict, object]:
+def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, root=None) -> tuple[dict, object]:
     """Compress the baseline ``name`` once; write the file and its row of the ledger; return the row and the budget.
 
     Parameters
@@ -60,7 +53,6 @@ def measure(
     keep : layer name → fraction of its weights that survive.
     k : layer name → number of values that they share.
     rounds, epochs, lr, share_epochs, seed : as for `deep_compression.compress`.
-    labels_only : retrain without the logits of the dense network.
     out : the file. It is read back, and the row is of the network that comes out of it.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     root : directory with Fashion-MNIST, if not where it is found by itself.
@@ -70,11 +62,8 @@ def measure(
     RuntimeError
         If the network that was read back has other logits, in one bit, than the one that was written.
     """
-    import torch
-
     from compress_lib import data, ledger, training
     from compress_lib.coding import container
-    from compress_lib.distillation.logits import distillation_loss
     from compress_lib.models import zoo
     from compress_lib.quantization import deep_compression
 
@@ -84,13 +73,7 @@ def measure(
     kept = " ".join(f"{layer}={fraction}" for layer, fraction in keep.items())
     values = " ".join(f"{layer}={count}" for layer, count in k.items())
     out.parent.mkdir(parents=True, exist_ok=True)
-    taught = "labels only" if labels_only else "labels and logits"
     stages = {}
-
-    def objective(model, x, y):
-        with torch.no_grad():
-            teacher = dense(x)
-        return distillation_loss(model(x), teacher, y, **TEACHER)
 
     def on_stage(stage, network):
         # The paper's file before entropy coding: indices of 5 bits, and of log₂ k, side by side.
@@ -101,8 +84,7 @@ def measure(
 
     model, report = deep_compression.compress(
         dense, *train, keep=keep, k=k, rounds=rounds, epochs=epochs, lr=lr, share_epochs=share_epochs, seed=seed,
-        objective=training.cross_entropy if labels_only else objective, on_stage=on_stage,
-        work=work / f"{name}-deep-{kept.replace(' ', '-')}-{rounds}x{epochs}-{taught.replace(' ', '-')}-seed{seed}",
+        on_stage=on_stage, work=work / f"{name}-deep-{kept.replace(' ', '-')}-{rounds}x{epochs}-seed{seed}",
     )  # fmt: skip
     budget = container.save(model, out, architecture=name)
     opened = container.open(out)
@@ -118,7 +100,7 @@ def measure(
             "method": "deep compression",
             "model": name,
             "data": "fashion-mnist",
-            "variant": f"{settings}, {shared} values, {rounds} × {epochs} + {share_epochs} epochs, {taught}",
+            "variant": f"{settings}, {shared} values, {rounds} × {epochs} + {share_epochs} epochs",
             "seed": seed,
             **comparison.compare(dense, restored, test),
             "nbytes_after": out.stat().st_size,
@@ -132,7 +114,7 @@ def measure(
                 "values": {layer.layer: layer.centroids for layer in report.rows},
             },
             "command": f"python -m compress_lib compress --model {name} --keep {kept} --k {values} --rounds {rounds} "
-            f"--epochs {epochs} --lr {lr} --share-epochs {share_epochs}{' --labels-only' if labels_only else ''} "
+            f"--epochs {epochs} --lr {lr} --share-epochs {share_epochs} "
             f"--seed {seed} --out {out.name}",
         }
     )
