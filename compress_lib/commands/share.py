@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument("--k", type=int, default=16, help="values, or pieces, per codebook (default 16)")
-    parser.add_argument("--length", type=int, default=4, help="of a piece (product, response; default 4)")
+    parser.add_argument(
+        "--length",
+        type=int,
+        default=4,
+        help="of a piece (product, response; default 4), or less where it does not divide a row",
+    )
     parser.add_argument("--bits", type=int, default=5, help="of a weight (inq…; default 5)")
     parser.add_argument("--epochs", type=int, default=1, help="of training: of the centroids, or per part (default 1)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -127,10 +132,11 @@ def _response(dense, train, seed, fit, k, length):
 
 
 def _sizes(dense, length: int, k: int) -> dict[str, tuple[int, int]]:
-    """Of the layers but the last, which has too few rows to share pieces."""
+    """Of the layers but the last, which has too few rows to share pieces; the nearest length that divides the inputs."""
     from compress_lib.pruning import targets
 
-    return dict.fromkeys(list(targets.prunable(dense))[:-1], (length, k))
+    layers = list(targets.prunable(dense).items())[:-1]
+    return {name: (max(d for d in range(1, length + 1) if layer.weight.shape[1] % d == 0), k) for name, layer in layers}
 
 
 def _incremental(dense, train, seed, fit, bits, epochs=0, order="largest"):
