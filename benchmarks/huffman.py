@@ -1,16 +1,17 @@
 """Huffman coding of codebook indices, beside the peers that are installed: bitarray, dahuffman, constriction.
 
-Run ``python benchmarks/huffman.py [SYMBOLS …]``; without numbers a million and ten million symbols. The indices are those
-of a 64-entry codebook with a bell-shaped distribution. One thread; the best of some repetitions. A peer gets at most a
-million symbols, as one without vectorised code needs seconds for them, and its code's table is not in its bytes.
+Run ``python benchmarks/huffman.py``; it writes ``results/huffman.json``. The symbols are indices of a 64-entry codebook
+with a bell-shaped distribution. One thread; the best of some repetitions. A peer gets a million symbols, as one without
+vectorised code needs seconds for them, and its code's table is not in its bytes.
 """
 
-import sys
+import json
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from compress_lib import files, ledger
 from compress_lib.coding import huffman
 
 PEER_SYMBOLS = 1_000_000
@@ -78,28 +79,38 @@ def best(function: Callable, repetitions: int) -> tuple[float, object]:
     return min(seconds), result
 
 
-def measure(name: str, coder: Callable, symbols: np.ndarray, repetitions: int) -> None:
+def measure(name: str, coder: Callable, symbols: np.ndarray, repetitions: int) -> dict | None:
+    """A row of the results; None if the peer is not installed."""
     try:
         encode, decode, nbytes = coder(symbols)
     except ImportError as error:
         print(f"{name:28} skipped: {error}")
-        return
+        return None
     encoding, stream = best(encode, repetitions)
     decoding, decoded = best(lambda: decode(stream), repetitions)
     if not np.array_equal(decoded, symbols):
         raise AssertionError(f"{name} does not give back what it was given")
     bound = huffman.entropy(np.bincount(symbols)) * len(symbols) / 8
-    speeds = f"{len(symbols) / encoding / 1e6:9.1f} {len(symbols) / decoding / 1e6:9.1f}"
-    print(f"{name:28} {len(symbols):11,} {speeds} {nbytes(stream) / bound:10.4f}")
+    row = {
+        "name": name,
+        "symbols": len(symbols),
+        "encoded_per_second": len(symbols) / encoding,
+        "decoded_per_second": len(symbols) / decoding,
+        "above_entropy": nbytes(stream) / bound - 1,
+    }
+    speeds = f"{row['encoded_per_second'] / 1e6:9.1f} {row['decoded_per_second'] / 1e6:9.1f}"
+    print(f"{name:28} {len(symbols):11,} {speeds} {row['above_entropy']:12.2%}")
+    return row
 
 
 def main() -> None:
-    print(f"{'':28} {'symbols':>11} {'encode':>9} {'decode':>9} {'÷ entropy':>10}     speeds in million symbols/s")
-    for count in [int(argument) for argument in sys.argv[1:]] or [1_000_000, 10_000_000]:
-        measure("compress_lib", ours, indices(count), 10)
+    print(f"{'':28} {'symbols':>11} {'encode':>9} {'decode':>9} {'over entropy':>12}     speeds in million symbols/s")
+    rows = [measure("compress_lib", ours, indices(count), 10) for count in (100_000, 1_000_000, 10_000_000)]
     peers = {"bitarray": with_bitarray, "dahuffman": with_dahuffman, "constriction, range coder": with_constriction}
-    for name, coder in peers.items():
-        measure(name, coder, indices(PEER_SYMBOLS), 2)
+    rows += [measure(name, coder, indices(PEER_SYMBOLS), 2) for name, coder in peers.items()]
+    content = {"rows": [row for row in rows if row], "threads": 1, **ledger.provenance("python benchmarks/huffman.py")}
+    path = ledger.directory() / "huffman.json"
+    files.write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.commands import criteria, prune, share, shrink
+from compress_lib.commands import criteria, prune, quantize, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
+from compress_lib.quantization import ptq
 
 
 @pytest.fixture
@@ -265,3 +266,79 @@ def test_share_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, me
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"] / 4
     assert row["accuracy_after"] > 0.5
     assert (row["latency_ratio"] is not None) == (method in ("product", "response"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "variant"),
+    [
+        ("ptq", ["--bits", 4, "--integer"], ""),
+        ("qat", ["--bits", 3, "--weight-bits", 2, "--per-tensor"], ", epochs 1, images 1000, lr 0.01"),
+        ("dsq", ["--bits", 2, "--lr", 0.02], ", epochs 1, images 1000, lr 0.02"),
+    ],
+)
+def test_quantize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, method, options, variant):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    arguments = ["--images", 1000, "--seeds", 5, "--work", tmp_path / "work"]
+    call(monkeypatch, "quantize", "lenet-300-100", method, *options, *arguments)
+    (row,) = ledger.read("05-quantization")
+    weights, activations = {"ptq": (4, 4), "qat": (2, 3), "dsq": (2, 2)}[method]
+    scales = "per tensor" if method == "qat" else "per channel"
+    ranges = "range percentile, weight range min_max" if method == "ptq" else "range mse, weight range mse"
+    assert row["variant"] == f"{scales}, weight bits {weights}, activation bits {activations}, {ranges}{variant}"
+    assert row["method"] == quantize.NAMED[method] and row["seed"] == 5
+    assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"])
+    assert row["nbytes_after"] < row["nbytes_before"] * (weights + 0.5) / 32
+    assert row["accuracy_after"] > 0.7 and row["latency_ratio"]["median"] > 0
+    assert row["macs_after"] == 784 * 300 + 300 * 100 + 100 * 10
+    layers = row["details"]["layers"]
+    assert [layer["layer"] for layer in layers] == ["fc1", "fc2", "fc3"]
+    assert {(layer["weight_bits"], layer["input_bits"]) for layer in layers} == {(weights, activations)}
+    assert row["details"]["float32"] == {} and row["details"]["calibration_images"] == 500
+    if method == "ptq":
+        once, twice = (row["details"]["integer"][rounding] for rounding in ("once", "twice"))
+        assert once["share"] > 0.999
+        assert [layer["largest"] for layer in twice["layers"]] == [1, 1]
+        assert [layer["codes"] for layer in once["layers"]] == [3_000_000, 1_000_000]
+
+
+def test_quantize_does_not_train_twice(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    work = tmp_path / "work"
+    arguments = ["quantize", "lenet-300-100", "qat", "--bits", 2, "--images", 600, "--seeds", 5, "--work", work]
+    call(monkeypatch, *arguments)
+    (row,) = ledger.read("05-quantization")
+    (checkpoint,) = work.iterdir()
+    content = checkpoint.read_bytes()
+    call(monkeypatch, *arguments)
+    (again,) = ledger.read("05-quantization")
+    assert again["accuracy_after"] == row["accuracy_after"] and checkpoint.read_bytes() == content
+    call(monkeypatch, *arguments, "--range", "moving_average")  # no part of a checkpoint
+    assert list(work.iterdir()) == [checkpoint] and len(ledger.read("05-quantization")) == 2
+
+
+def test_the_seed_picks_the_images_that_calibrate(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    seen = []
+    real = ptq.quantize
+    monkeypatch.setattr(
+        ptq, "quantize", lambda model, images, **rest: seen.append(images) or real(model, images, **rest)
+    )
+    call(monkeypatch, "quantize", "lenet-300-100", "ptq", "--bits", 2, "--seeds", 0, 1, "--images", 5)
+    assert [len(images) for images in seen] == [500, 500] and not torch.equal(*seen)
+    assert len({row["accuracy_after"] for row in ledger.read("05-quantization")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ptq", "--bits", 17], "bits must be an integer from 1 to 16, got 17"),
+        (["ptq", "--range", "max"], "range must be one of"),
+        (["qat", "--images", 0], "--images must be from 1 to 2,000, got 0"),
+        (["dsq", "--images", 2001], "--images must be from 1 to 2,000, got 2001"),
+    ],
+)
+def test_quantize_refuses_bad_arguments(few_images, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "quantize", "lenet-5", *arguments, "--work", tmp_path / "work")
+    assert message in capsys.readouterr().err and not (tmp_path / "ledger").exists()

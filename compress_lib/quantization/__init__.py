@@ -7,6 +7,7 @@ import importlib
 
 _SUBMODULES = (
     "affine",
+    "agreement",
     "batch_norm_folding",
     "codebook",
     "conversion",

@@ -187,13 +187,17 @@ def skeleton(model: nn.Module, example_shape: tuple[int, ...], settings: dict) -
 class IntegerRun(fx.Interpreter):
     """Runs a deployed network with the ``integer`` of each quantized layer: no floating point from codes to codes.
 
-    What runs in float32 (see ``meta["skipped"]``) still does. ``IntegerRun(deployed).run(images)``; slow.
-    """
+    What runs in float32 (see ``meta["skipped"]``) still does. ``IntegerRun(deployed).run(images)``; slow. See
+    `fixed_point.requantize` for ``rounding``."""
+
+    def __init__(self, deployed: fx.GraphModule, *, rounding: str = "once") -> None:
+        super().__init__(deployed)
+        self.rounding = rounding
 
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
         if isinstance(module, tuple(roles.LAYERS.values())):
-            return module.integer(*args, **kwargs)
+            return module.integer(*args, **kwargs, rounding=self.rounding)
         return super().call_module(target, args, kwargs)
 
 

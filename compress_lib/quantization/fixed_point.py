@@ -6,15 +6,18 @@ arXiv 1712.05877, sections 2.2 to 2.4. With ``r_i = S_i (q_i − Z_i)`` the prod
     q_3 = Z_3 + M · accumulator,   accumulator = N Z_1 Z_2 − Z_1 a_2 − Z_2 a_1 + Σ q_1 q_2,   M = S_1 S_2 / S_3,
 
 where N is the length of the sum and a_1, a_2 are the sums of the codes of a row of the first and of the second factor.
-M becomes ``M_0 · 2^(−31 − shift)`` with an int32 M_0, and the product with it two roundings, as the library gemmlowp
-defines them: `high_multiply` rounds a tie up (−1.5 to −1), `rounding_right_shift` away from zero (−1.5 to −2). What was
-rounded twice is off by up to ``1/2 + 2^(−shift−1)``; a share of about ``2^(−shift−1)`` of the results is not the nearest
-integer but the one beside it: a quarter at ``shift = 1``, 0.05 % at the 10 that is usual for a layer.
+M becomes ``M_0 · 2^(−31 − shift)`` with an int32 M_0. Where there is room for the product in 64 bits, one rounding of it is
+enough, and it is always to the nearest integer (a tie up). Jacob's library gemmlowp stays within 32 bits, as ARM's
+instructions do, and rounds twice: `high_multiply` a tie up (−1.5 to −1), then `rounding_right_shift` away from zero (−1.5
+to −2). TensorFlow Lite has both, to be chosen when it is compiled. What was rounded twice is off by up to
+``1/2 + 2^(−shift−1)``; a share of about ``2^(−shift−1)`` of the results is not the nearest integer but the one beside it: a
+quarter at ``shift = 1``, 0.05 % at the 10 that is usual for a layer.
 """
 
 import torch
 from torch import Tensor
 
+ROUNDINGS = ("once", "twice")
 _INT32 = torch.iinfo(torch.int32)
 
 
@@ -92,12 +95,16 @@ def rounding_right_shift(x: Tensor, exponent: int | Tensor) -> Tensor:
 
 
 def requantize(
-    accumulator: Tensor, m0: Tensor, shift: Tensor, zero_point: int | Tensor, lowest: int, highest: int
+    accumulator: Tensor,
+    m0: Tensor,
+    shift: Tensor,
+    zero_point: int | Tensor,
+    lowest: int,
+    highest: int,
+    *,
+    rounding: str = "once",
 ) -> Tensor:
     """``clamp(zero_point + accumulator · m0 · 2^(−31 − shift), lowest, highest)`` in integers.
-
-    A negative ``shift`` is applied first, saturating at the ends of int32; then come `high_multiply` and, if it is
-    positive, `rounding_right_shift`.
 
     Parameters
     ----------
@@ -110,6 +117,10 @@ def requantize(
         In [lowest, highest], broadcast likewise.
     lowest, highest : int
         The limits of the result; a ReLU raises ``lowest`` to the zero point.
+    rounding : {"once", "twice"}
+        Once: the product, exact in int64, is shifted right with a tie rounded up. Twice, as gemmlowp: a negative
+        ``shift`` is applied first, saturating at the ends of int32; then come `high_multiply` and, if it is positive,
+        `rounding_right_shift`.
 
     Returns
     -------
@@ -121,8 +132,11 @@ def requantize(
     TypeError
         If a tensor does not hold integers, or ``accumulator`` is not int32.
     ValueError
-        If ``m0`` is outside [2^30, 2^31), a zero point outside [lowest, highest], or a shape does not broadcast.
+        If ``m0`` is outside [2^30, 2^31), a zero point outside [lowest, highest], a shape does not broadcast, or
+        ``rounding`` is unknown.
     """
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding must be one of {ROUNDINGS}, got {rounding!r}")
     zero_point = torch.as_tensor(zero_point, device=accumulator.device)
     if accumulator.dtype != torch.int32:
         raise TypeError(f"accumulator must be int32, got {accumulator.dtype}")
@@ -136,11 +150,14 @@ def requantize(
         raise ValueError(f"m0 must be from 2^30 to 2^31 − 1, got {m0.tolist()}")
     if not ((lowest <= zero_point) & (zero_point <= highest)).all():
         raise ValueError(f"zero_point must be from {lowest} to {highest}, got {zero_point.tolist()}")
-    # A shift by 31 already takes every number but 0 to an end of int32.
-    left = (1 << (-shift).clamp(0, 31)) * accumulator.long()
-    product = high_multiply(left.clamp(_INT32.min, _INT32.max), m0)
-    scaled = rounding_right_shift(product, shift.clamp(min=0))
-    return (scaled.long() + zero_point).clamp(lowest, highest).int()
+    if rounding == "once":
+        exponent = (31 + shift).clamp(1, 63)  # the product is below 2^62: half of 2^63 rounds it to 0
+        product = _left_shift(accumulator, -30 - shift) * m0
+        scaled = (product + (1 << (exponent - 1))) >> exponent
+    else:
+        product = high_multiply(_left_shift(accumulator, -shift), m0)
+        scaled = rounding_right_shift(product, shift.clamp(min=0)).long()
+    return (scaled + zero_point).clamp(lowest, highest).int()
 
 
 def linear(q1: Tensor, z1: int | Tensor, q2: Tensor, z2: int | Tensor) -> Tensor:
@@ -182,6 +199,12 @@ def linear(q1: Tensor, z1: int | Tensor, q2: Tensor, z2: int | Tensor) -> Tensor
     if (accumulator != accumulator.int()).any():
         raise ValueError(f"a sum of {q1.shape[-1]} products does not fit int32; use fewer bits or shorter sums")
     return accumulator.int()
+
+
+def _left_shift(x: Tensor, places: Tensor) -> Tensor:
+    """To the left by ``places``, if they are positive, saturating at the ends of int32. int64."""
+    # A shift by 31 already takes every number but 0 to an end.
+    return ((1 << places.clamp(0, 31)) * x.long()).clamp(_INT32.min, _INT32.max)
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:

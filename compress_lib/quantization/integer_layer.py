@@ -111,7 +111,7 @@ class QuantizedLayer(GridModule):
         output = operator(codes, *arguments)
         return output if highest is None else output.clamp_(max=highest)
 
-    def integer(self, codes: Tensor) -> Tensor:
+    def integer(self, codes: Tensor, *, rounding: str = "once") -> Tensor:
         """The same by integers alone: exact sums in int32, and a fixed-point multiplier for each channel.
 
         A float32 output is the sum times ``S_input · S_weight``.
@@ -119,6 +119,8 @@ class QuantizedLayer(GridModule):
         Parameters
         ----------
         codes : as for `forward`.
+        rounding : {"once", "twice"}
+            See `fixed_point.requantize`.
 
         Returns
         -------
@@ -128,7 +130,7 @@ class QuantizedLayer(GridModule):
         Raises
         ------
         TypeError, ValueError
-            As for `forward`, and if a sum does not fit int32.
+            As for `forward`, if a sum does not fit int32, and if ``rounding`` is unknown.
         """
         self._check(codes)
         # Integers below 2^53 are exact in float64, whatever the order of the sum, and its products are the fast ones.
@@ -145,9 +147,9 @@ class QuantizedLayer(GridModule):
         grid = self.output_grid
         m0, shift = (self._spread(t) for t in fixed_point.multiplier(self._product_scale() / grid.scale))
         lowest = grid.zero_point if self.relu else grid.lowest
-        return fixed_point.requantize(total.int(), m0, shift, grid.zero_point, lowest, grid.highest).to(
-            codes_dtype(grid.bits)
-        )
+        limits = grid.zero_point, lowest, grid.highest
+        requantized = fixed_point.requantize(total.int(), m0, shift, *limits, rounding=rounding)
+        return requantized.to(codes_dtype(grid.bits))
 
     # What is not for oneDNN: the sums in float32, whose rounding, if any, is far below that to the output's codes.
     def _float32(self, codes: Tensor) -> Tensor:

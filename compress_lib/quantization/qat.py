@@ -13,6 +13,7 @@ half of the steps, and stay then, so that the weights settle on the grids that w
 average of the ends, which clips next to nothing, is worse than a range with the least squared error that stays.
 """
 
+import os
 from collections.abc import Callable
 
 from torch import Tensor, fx, nn
@@ -44,6 +45,7 @@ def train(
     weight_decay: float = 5e-4,
     augment: bool = False,
     after_epoch: Callable[[int, nn.Module], dict] | None = None,
+    checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> tuple[fx.GraphModule, QuantizationReport]:
     """Fine-tune a trained network in its train form, and deploy it.
@@ -61,6 +63,9 @@ def train(
         Straight-through gradients, or those of `soft`, which learns all ranges from where they start.
     calibration : int
         The ranges at the start are found on so many of the images, the first.
+    checkpoint : path, optional
+        As for `training.fit`, which does not know of bits and ranges: a file for each setting of them. Not with ranges
+        that follow the training, whose moving averages are no part of it.
 
     Returns
     -------
@@ -70,12 +75,18 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown or ``calibration`` not positive.
+        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown, ``calibration`` not positive, or there is
+        a ``checkpoint`` and the ranges follow the training.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     if calibration < 1:
         raise ValueError(f"calibration must be positive, got {calibration}")
+    follows = method == "ste" and range == "moving_average"
+    if follows and checkpoint is not None:
+        raise ValueError(
+            f"checkpoint must be None with range='moving_average', which it does not hold, got {checkpoint}"
+        )
     prepared = conversion.prepare(
         model,
         ptq.example(images),
@@ -89,7 +100,7 @@ def train(
     following = []
     if method == "dsq":
         soft.soften(prepared)
-    elif range == "moving_average":
+    elif follows:
         following = [module for module in prepared.modules() if isinstance(module, simulated.ActivationQuantizer)]
     for quantizer in following:
         quantizer.state = "follow"
@@ -114,6 +125,7 @@ def train(
         augment=augment,
         after_step=freeze,
         after_epoch=after_epoch,
+        checkpoint=checkpoint,
         progress=progress,
     )
     deployed = conversion.deploy(prepared)

@@ -114,28 +114,37 @@ def test_bad_multipliers(real):
     accumulator=int32s, m0=mantissas, shift=st.integers(-40, 80), limits=st.tuples(*[st.integers(-(2**15), 2**15)] * 3)
 )
 @example(-3, 2**30, 1, (-9, 0, 9))
+@example(LEAST, GREATEST, 32, (-9, 0, 9))
+@example(-1, 2**30, -32, (-9, 0, 9))
 def test_requantize_by_big_integers(accumulator, m0, shift, limits):
     lowest, zero_point, highest = sorted(limits)
-    found = fixed_point.requantize(tensor(accumulator), tensor(m0), tensor(shift), zero_point, lowest, highest)
     shifted = min(max(accumulator * 2 ** max(-shift, 0), LEAST), GREATEST)
-    scaled = gemmlowp_divide(gemmlowp_high_multiply(shifted, m0), max(shift, 0))
-    assert found.dtype == torch.int32
-    assert found.tolist() == [min(max(scaled + zero_point, lowest), highest)]
+    scaled = {
+        "once": math.floor(Fraction(accumulator * m0) / Fraction(2) ** (31 + shift) + Fraction(1, 2)),
+        "twice": gemmlowp_divide(gemmlowp_high_multiply(shifted, m0), max(shift, 0)),
+    }
+    for rounding in fixed_point.ROUNDINGS:
+        found = fixed_point.requantize(
+            tensor(accumulator), tensor(m0), tensor(shift), zero_point, lowest, highest, rounding=rounding
+        )
+        assert found.dtype == torch.int32
+        assert found.tolist() == [min(max(scaled[rounding] + zero_point, lowest), highest)]
 
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10**6), exponent=st.floats(-14, 3), zero_point=st.integers(-128, 127))
-def test_at_most_one_off_the_rounded_real_number(seed, exponent, zero_point):
+@pytest.mark.parametrize("rounding", fixed_point.ROUNDINGS)
+def test_at_most_one_off_the_rounded_real_number(rounding, seed, exponent, zero_point):
     generator = torch.Generator().manual_seed(seed)
     real = 2.0**exponent
     accumulator = (torch.randn(500, generator=generator, dtype=torch.float64) * 100 / real).round().int()
     m0, shift = fixed_point.multiplier(real)
-    wide = fixed_point.requantize(accumulator, m0, shift, zero_point, -(2**20), 2**20)
+    wide = fixed_point.requantize(accumulator, m0, shift, zero_point, -(2**20), 2**20, rounding=rounding)
     exact = accumulator.double() * real + zero_point
-    second = 2.0 ** -(int(shift) + 1) if shift > 0 else 0
+    second = 2.0 ** -(int(shift) + 1) if rounding == "twice" and shift > 0 else 0
     assert (wide - exact).abs().max() <= 0.5 + second + 1e-6
     assert (wide - exact.round()).abs().max() <= 1
-    narrow = fixed_point.requantize(accumulator, m0, shift, zero_point, -128, 127)
+    narrow = fixed_point.requantize(accumulator, m0, shift, zero_point, -128, 127, rounding=rounding)
     assert torch.equal(narrow, wide.clamp(-128, 127))
 
 
@@ -143,9 +152,13 @@ def test_at_most_one_off_the_rounded_real_number(seed, exponent, zero_point):
 def test_how_often_two_roundings_differ_from_one(shift):
     real = math.sqrt(0.5) * 2.0**-shift
     accumulator = torch.arange(1, 10**6, dtype=torch.int32)
-    found = fixed_point.requantize(accumulator, *fixed_point.multiplier(real), 0, 0, GREATEST)
-    share = (found != (accumulator.double() * real).round()).double().mean().item()
-    assert share == pytest.approx(2.0 ** -(shift + 1), rel=0.1)
+    once, twice = (
+        fixed_point.requantize(accumulator, *fixed_point.multiplier(real), 0, 0, GREATEST, rounding=rounding)
+        for rounding in fixed_point.ROUNDINGS
+    )
+    nearest = (accumulator.double() * real).round()
+    assert (once != nearest).double().mean().item() < 1e-4  # the multiplier itself is off by up to 2^-31 of it
+    assert (twice != nearest).double().mean().item() == pytest.approx(2.0 ** -(shift + 1), rel=0.1)
 
 
 def test_requantize_per_channel():
@@ -178,6 +191,8 @@ def test_bad_requantize():
     for bad in (2**30 - 1, 0, -(2**31)):
         with pytest.raises(ValueError, match=r"m0 must be from 2\^30"):
             fixed_point.requantize(x, tensor(bad), shift, 0, -128, 127)
+    with pytest.raises(ValueError, match=r"rounding must be one of \('once', 'twice'\), got 'up'"):
+        fixed_point.requantize(x, m0, shift, 0, -128, 127, rounding="up")
     for bad in (-129, 128):
         with pytest.raises(ValueError, match=f"zero_point must be from -128 to 127, got {bad}"):
             fixed_point.requantize(x, m0, shift, bad, -128, 127)

@@ -2,11 +2,11 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
-from compress_lib.data import normalize
+from compress_lib.data import fashion_mnist, normalize
 from compress_lib.models import zoo
-from compress_lib.quantization import conversion, int8, ptq, simulated
+from compress_lib.quantization import agreement, conversion, fixed_point, int8, ptq, simulated
 from compress_lib.training import accuracy, predict
 
 NAMES = ("lenet-5", "vgg-small", "resnet-20")
@@ -39,18 +39,63 @@ def test_eight_bits_are_as_good_as_32(quantized, fashion, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_integers_alone_predict_the_same(quantized, fashion, name):
+@pytest.mark.parametrize("rounding", fixed_point.ROUNDINGS)
+def test_integers_alone_predict_the_same(quantized, fashion, name, rounding):
     """All images whose two best classes are not a rounding apart."""
     images = fashion[0][600:630]
     _, prepared, deployed = quantized[name]
     with torch.no_grad():
         expected = prepared(normalize(images))
-        found = conversion.IntegerRun(deployed).run(normalize(images))
+        found = conversion.IntegerRun(deployed, rounding=rounding).run(normalize(images))
     best = expected.topk(2).values
     clear = best[:, 0] - best[:, 1] > 0.3
     assert clear.sum() > 20
     assert torch.equal(found.argmax(1)[clear], expected.argmax(1)[clear])
     assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_given_the_same_codes_each_layer_is_one_off_at_most_and_seldom(quantized, fashion, name):
+    """The three forms of each layer: on simulated grids, on int8 kernels, in integers rounded once and twice."""
+    _, prepared, deployed = quantized[name]
+    images = normalize(fashion[0][600:605])
+    limits = {"int8": 2e-5, "once": 2e-5, "twice": 3e-3}
+    differing, total = dict.fromkeys(limits, 0), 0
+
+    class Layers(fx.Interpreter):
+        def call_module(self, target, args, kwargs):
+            nonlocal total
+            result = super().call_module(target, args, kwargs)
+            layer = self.fetch_attr(target)
+            if getattr(layer, "output_bits", None) is None:
+                return result
+            simulated_layer = prepared.get_submodule(target)
+            expected = layer.output_grid.quantize(simulated_layer(layer.input_grid.dequantize(*args)))
+            rounded = {rounding: layer.integer(*args, rounding=rounding) for rounding in fixed_point.ROUNDINGS}
+            total += result.numel()
+            for form, found in {"int8": result, **rounded}.items():
+                difference = (found.int() - expected.int()).abs()
+                assert difference.max() <= 1
+                differing[form] += int(difference.sum())
+            return result
+
+    with torch.no_grad():
+        Layers(deployed).run(images)
+    assert total > 5 * 15_000
+    for form, limit in limits.items():
+        assert differing[form] <= limit * total
+    assert differing["twice"] > 10 * differing["once"]
+
+
+def test_integers_alone_predict_the_same_on_999_of_1000_images(quantized):
+    """LeNet-5 on test images: against the train form and the int8 kernels."""
+    _, prepared, deployed = quantized["lenet-5"]
+    images = fashion_mnist("test")[0][:3000]
+    found = agreement.measure(deployed, images)
+    assert found.images == 3000 and found.share >= 0.999
+    assert [layer.layer for layer in found.layers] == ["conv1", "conv2", "fc1"]
+    assert all(layer.largest <= 1 and layer.differing <= 2e-5 * layer.codes for layer in found.layers)
+    assert (predict(prepared, images).argmax(1) == predict(deployed, images).argmax(1)).double().mean() >= 0.999
 
 
 def test_the_first_layer_by_hand(quantized, fashion):

@@ -98,6 +98,38 @@ def test_dsq_learns_its_ranges(monkeypatch, fashion):
     assert len({row[0] for row in scales}) > 10
 
 
+@pytest.mark.parametrize("method", qat.METHODS)
+def test_an_interrupted_run_goes_on_where_it_was(fashion, tmp_path, method):
+    images, labels = (t[:200] for t in fashion)
+
+    def trained(checkpoint, after_epoch=None):
+        deployed, _ = qat.train(
+            small(), images, labels, epochs=2, seed=0, batch_size=20, calibration=40, progress=False, weight_bits=3,
+            activation_bits=3, range="mse", weight_range="mse", method=method, checkpoint=checkpoint,
+            after_epoch=after_epoch,
+        )  # fmt: skip
+        return deployed.state_dict()
+
+    def stop(epoch, network):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    expected = trained(None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run.pt", stop)
+    seen = []
+    found = trained(tmp_path / "run.pt", lambda epoch, network: seen.append(epoch) or {})
+    assert seen == [2]
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_moving_averages_are_not_resumed(fashion, tmp_path):
+    images, labels = fashion
+    with pytest.raises(ValueError, match="checkpoint must be None with range='moving_average'"):
+        qat.train(small(), images, labels, epochs=1, seed=0, checkpoint=tmp_path / "run.pt")
+
+
 def test_frozen_weights_stay(fashion):
     model = small()
     model[0].weight.requires_grad_(False)
