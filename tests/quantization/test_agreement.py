@@ -43,14 +43,15 @@ def test_it_counts_what_differs(deployed, rounding):
     assert sum(row.differing for row in found.layers) > 0 or rounding == "once"
 
 
-def test_what_disagrees_is_seen(deployed, monkeypatch):
-    """A layer that is two off in each code, and another largest output for each image."""
+@pytest.mark.parametrize("off", [2, -2])
+def test_what_disagrees_is_seen(deployed, monkeypatch, off):
+    """A layer whose codes are two off, but for the ends of the grid, and another largest output for each image."""
     first, last = deployed.get_submodule("0"), deployed.get_submodule("6")
     forward, integer = first.forward, last.integer
-    monkeypatch.setattr(first, "integer", lambda codes, rounding: (forward(codes).int() + 2).clamp(max=255).byte())
+    monkeypatch.setattr(first, "integer", lambda codes, rounding: (forward(codes).int() + off).clamp(0, 255).byte())
     monkeypatch.setattr(last, "integer", lambda codes, rounding: -integer(codes))
     found = agreement.measure(deployed, IMAGES[:5])
-    assert found.layers[0].largest == 2 and found.layers[0].differing > 0.99 * found.layers[0].codes
+    assert found.layers[0].largest == 2 and found.layers[0].differing > 0.3 * found.layers[0].codes
     assert found.agreeing == 0
 
 

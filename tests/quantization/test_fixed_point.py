@@ -115,7 +115,8 @@ def test_bad_multipliers(real):
 )
 @example(-3, 2**30, 1, (-9, 0, 9))
 @example(LEAST, GREATEST, 32, (-9, 0, 9))
-@example(-1, 2**30, -32, (-9, 0, 9))
+@example(-1, 2**30, -31, (LEAST, 0, GREATEST))
+@example(3, 2**30, -32, (LEAST, 0, GREATEST))
 def test_requantize_by_big_integers(accumulator, m0, shift, limits):
     lowest, zero_point, highest = sorted(limits)
     shifted = min(max(accumulator * 2 ** max(-shift, 0), LEAST), GREATEST)
