@@ -2,18 +2,20 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from browsing import new_page, settle, watch
 from bs4 import BeautifulSoup
-from chapters import ROOT
+from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
 
 from compress_lib import cost, explore
 from compress_lib.models import zoo
 from compress_lib.pruning import criteria, csr, magnitude, surgery
+from compress_lib.quantization import codebook
 
 EXPLORE = Path(explore.__file__).parent
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
@@ -35,6 +37,8 @@ def explorers(site, pages):
         "weight_threshold",
         "filter_surgery",
         "criterion_choice",
+        "centroids",
+        "byte_budget",
     }
     return found
 
@@ -258,3 +262,27 @@ def test_an_explorer_follows_the_theme(opened):
     )
     if drawn:
         assert root.locator("canvas").first.evaluate(pixels) != drawn
+
+
+def test_the_centroids_on_the_page_are_the_librarys(opened):
+    _, root, traits = opened("centroids")
+    weight = zoo.load("lenet-300-100").fc2.weight.detach()
+    for k, init in ((2, "linear"), (32, "density"), (256, "random")):
+        choose(root, traits, {"k": k, "init": init, "weights": "fc2"})
+        error = codebook.sse(weight, *codebook.kmeans(weight, k, init=init)) / weight.numel()
+        assert numbers(root)["rmse"] == pytest.approx(error**0.5, rel=1e-9)
+        assert numbers(root)["code_bytes"] == weight.numel() * (k - 1).bit_length() / 8
+
+
+def test_the_bytes_on_the_page_are_those_of_the_files_that_the_chapter_wrote(opened):
+    _, root, traits = opened("byte_budget")
+    chapter = next(path for path in CHAPTERS if path.stem == "07-deep-compression")
+    outputs = [output_text(cell) for cell in code_cells(read(chapter))]
+    table = next(text for text in outputs if "Bytes of the whole file by the bits of a gap" in text)
+    rows = re.findall(r"^ *(\d+)  (packed|Huffman) +((?:[\d,]+ *){8})$", table, re.MULTILINE)
+    assert len(rows) == 4
+    for k, coding, nbytes in rows:
+        for bits, expected in enumerate(nbytes.split(), start=1):
+            state = {"k": int(k), "bits": bits, "huffman": "on" if coding == "Huffman" else "off"}
+            choose(root, traits, traits["state"] | state)
+            assert numbers(root)["nbytes"] == int(expected.replace(",", ""))
