@@ -195,6 +195,7 @@ class IntegerRun(fx.Interpreter):
         self.rounding = rounding
 
     def call_module(self, target, args, kwargs):
+        """A quantized layer in integers; any other module as it is."""
         module = self.fetch_attr(target)
         if isinstance(module, tuple(roles.LAYERS.values())):
             return module.integer(*args, **kwargs, rounding=self.rounding)
