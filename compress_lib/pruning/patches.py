@@ -10,7 +10,7 @@ many images there are:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +89,21 @@ def batches(model: nn.Module, images: Tensor, batch_size: int) -> Iterator[Tenso
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for batch in images.split(batch_size):
         yield (normalize(batch) if batch.dtype == torch.uint8 else batch).to(device)
+
+
+def in_order(model: nn.Module, names: Iterable[str], images: Tensor) -> list[str]:
+    """Those of the named layers that run, in the order of their first calls."""
+    called = []
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name)) for name in names
+    ]
+    try:
+        with torch.no_grad():
+            model(next(batches(model, images[:1], 1)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(dict.fromkeys(called))
 
 
 def calls(model: nn.Module, name: str, batch: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -78,7 +78,7 @@ def least_squares(
     """
     _check_ridge(ridge)
     reference, model = copy.deepcopy(original).eval(), copy.deepcopy(pruned).eval()
-    order = _in_order(model, removal.kept_inputs, images)
+    order = patches.in_order(model, removal.kept_inputs, images)
     rows, idle = [], [name for name in removal.kept_inputs if name not in order]
     skipped = dict.fromkeys(idle, "it does not run in evaluation mode")
     for name in order:
@@ -139,18 +139,3 @@ def refit_(layer: nn.Module, sums: Moments, *, free: Tensor | None = None, ridge
 def _check_ridge(ridge: float) -> None:
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
-
-
-def _in_order(model: nn.Module, names, images: Tensor) -> list[str]:
-    """The layers in the order in which they are first called."""
-    called = []
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name)) for name in names
-    ]
-    try:
-        with torch.no_grad():
-            model(next(patches.batches(model, images[:1], 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(dict.fromkeys(called))

@@ -97,7 +97,7 @@ def prepare(
         layer = network.get_submodule(name)
         weights = WeightQuantizer(bits, len(layer.weight) if per_channel else None, weight_range)
         input = network.get_submodule(roles.grid_of(node.all_input_nodes[0]).target)
-        _set(network, name, SimulatedLayer(layer, input, weights, name in with_relu))
+        network.add_submodule(name, SimulatedLayer(layer, input, weights, name in with_relu))
     settings = {"weight_bits": weight_bits, "activation_bits": activation_bits, "per_channel": per_channel}
     network.meta["settings"] = settings
     return _finished(network)
@@ -133,15 +133,15 @@ def deploy(prepared: fx.GraphModule) -> fx.GraphModule:
         if role == "layer":
             after = next(iter(node.users))
             output_grid = grids[after.target] if after.meta["role"] == "grid" else None
-            _set(
-                network, node.target, _integer_layer(network.get_submodule(node.target), codes[inputs[0]], output_grid)
+            network.add_submodule(
+                node.target, _integer_layer(network.get_submodule(node.target), codes[inputs[0]], output_grid)
             )
             if output_grid is not None:
                 codes[node] = output_grid
                 _erase(after)
         elif role == "grid" and inputs:  # not one that a layer took over
             codes[node] = grids[node.target]
-            _set(network, node.target, int8.Quantize(grids[node.target]))
+            network.add_submodule(node.target, int8.Quantize(grids[node.target]))
         elif role == "passes" and inputs[0] in codes:
             if roles.kind(network, node) in roles.DROPOUT:
                 _erase(node)
@@ -242,7 +242,7 @@ def _insert_grid(network: fx.GraphModule, node: fx.Node, bits: Bits, range: str)
     if node.meta["role"] == "input" and range == "kl":
         range = "min_max"
     name = f"grids.{node.name}"
-    _set(network, name, ActivationQuantizer(bits, observer(range, bits)))
+    network.add_submodule(name, ActivationQuantizer(bits, observer(range, bits)))
     with network.graph.inserting_after(node):
         grid = network.graph.call_module(name, (node,))
     grid.meta["role"] = "grid"
@@ -279,7 +279,7 @@ def _of_codes(network: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 def _dequantized(network: fx.GraphModule, node: fx.Node, grid: int8.Grid) -> fx.Node:
     name = f"numbers.{node.name}"
-    _set(network, name, int8.Dequantize(grid))
+    network.add_submodule(name, int8.Dequantize(grid))
     with network.graph.inserting_after(node):
         return network.graph.call_module(name, (node,))
 
@@ -288,10 +288,6 @@ def _erase(node: fx.Node) -> None:
     """Take a node out of the graph; what it reads takes its place."""
     node.replace_all_uses_with(node.all_input_nodes[0])
     node.graph.erase_node(node)
-
-
-def _set(network: fx.GraphModule, name: str, module: nn.Module) -> None:
-    network.add_submodule(name, module)
 
 
 def _finished(network: fx.GraphModule) -> fx.GraphModule:

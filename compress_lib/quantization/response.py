@@ -87,7 +87,7 @@ def quantize(
     reference = masks.finalize(model).eval()
     plain, report = product.quantize(reference, sizes, seed=seed)
     quantized = copy.deepcopy(reference)
-    order = _in_order(quantized, [row.layer for row in report.rows], images)
+    order = patches.in_order(quantized, [row.layer for row in report.rows], images)
     skipped = report.skipped | {row.layer: "it does not run" for row in report.rows if row.layer not in order}
     rows = []
     for name in order:
@@ -223,18 +223,3 @@ def _start(layer: nn.Module) -> tuple[Tensor, Tensor]:
         return layer.codebooks.detach(), layer.codes
     weight = layer.parametrizations.weight
     return weight.original.detach(), weight[0].codes
-
-
-def _in_order(model: nn.Module, names: list[str], images: Tensor) -> list[str]:
-    """Those layers that run, in the order of their first calls."""
-    called = []
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name)) for name in names
-    ]
-    try:
-        with torch.no_grad():
-            model(next(patches.batches(model, images[:1], 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(dict.fromkeys(called))
