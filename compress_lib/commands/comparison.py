@@ -38,3 +38,34 @@ def compare(dense, smaller, test, *, counted=None) -> dict:
             "threads": 1,
         },
     }
+
+
+def through_file(model, path, images, *, into=None, **saving):
+    """Write a network to a file and read it back: what the commands measure is what came out of a file.
+
+    Parameters
+    ----------
+    model : nn.Module
+    path : path of the file.
+    images : of the test set; on them the two networks must have the same logits.
+    into : the network to load into, if the file does not say which.
+    saving : as for `container.save`.
+
+    Returns
+    -------
+    (nn.Module, Budget)
+        The network that was read back, and where the bytes of the file went.
+
+    Raises
+    ------
+    RuntimeError
+        If it has other logits, in one bit, than the one that was written.
+    """
+    from compress_lib import training
+    from compress_lib.coding import container
+
+    budget = container.save(model, path, **saving)
+    restored = container.load(path, into)
+    if not training.predict(restored, images).equal(training.predict(model, images)):
+        raise RuntimeError(f"{path} does not give back the network that was written to it")
+    return restored, budget

@@ -86,11 +86,7 @@ def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, ro
         dense, *train, keep=keep, k=k, rounds=rounds, epochs=epochs, lr=lr, share_epochs=share_epochs, seed=seed,
         on_stage=on_stage, work=work / f"{name}-deep-{kept.replace(' ', '-')}-{rounds}x{epochs}-seed{seed}",
     )  # fmt: skip
-    budget = container.save(model, out, architecture=name)
-    opened = container.open(out)
-    restored = container.load(out)
-    if not training.predict(restored, test[0]).equal(training.predict(model, test[0])):
-        raise RuntimeError(f"{out} does not give back the network that was written to it")
+    restored, budget = comparison.through_file(model, out, test[0], architecture=name)
 
     settings = "the paper's keep rates" if keep == PAPER_KEEP[name] else f"keep {kept}"
     shared = str(next(iter(k.values()))) if len(set(k.values())) == 1 else values
@@ -107,7 +103,7 @@ def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, ro
             "latency_ratio": None,  # what is read back is the dense network again
             "details": {
                 "stages": stages,
-                "entropy_bound": opened.entropy_bound(),
+                "entropy_bound": container.open(out).entropy_bound(),
                 "budget": [vars(layer) for layer in budget.rows],
                 "kept": {layer.layer: layer.kept for layer in report.rows},
                 "lr": lr,

@@ -87,8 +87,7 @@ def measure(
     import torch
 
     from compress_lib import data as datasets
-    from compress_lib import ledger, training
-    from compress_lib.coding import container
+    from compress_lib import ledger
     from compress_lib.models import zoo
     from compress_lib.quantization import agreement, fixed_point, ptq, qat
 
@@ -121,11 +120,8 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.cnet"
         form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
-        budget = container.save(deployed, path, architecture=name, metadata={"form": form})
+        restored, budget = comparison.through_file(deployed, path, test[0], architecture=name, metadata={"form": form})
         nbytes = path.stat().st_size
-        restored = container.load(path)
-    if not training.predict(restored, test[0]).equal(training.predict(deployed, test[0])):
-        raise RuntimeError(f"{path.name} does not give back the network that was written to it")
     details = {
         "layers": [vars(layer) for layer in report.rows],
         "float32": report.skipped,

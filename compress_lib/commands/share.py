@@ -61,7 +61,6 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
     """
     from compress_lib import data as datasets
     from compress_lib import ledger, training
-    from compress_lib.coding import container
     from compress_lib.models import zoo
 
     train = datasets.fashion_mnist("train", data)
@@ -80,9 +79,8 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
     smaller, details = METHODS[method](dense, train, seed, fit, **used)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.cnet"
-        budget = container.save(smaller, path)
+        restored, budget = comparison.through_file(smaller, path, test[0], into=smaller)
         nbytes = path.stat().st_size
-        restored = container.load(path, smaller)
     compared = comparison.compare(dense, restored, test)
     if method not in ("product", "response"):
         compared["latency_ratio"] = None  # what is read back is the dense network again
