@@ -4,6 +4,7 @@ MathJax's files are those of the installed sphinx-mathjax-offline, of which a pa
 """
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "a11y/assistive-mml.js", "input/tex/extensions", "ui")
+SEARCH_SCRIPTS = re.compile(
+    r'\s*<script src="[./]*(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>'
+)
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
@@ -52,10 +56,21 @@ def drop_unused(app, exception) -> None:
         path.unlink(missing_ok=True)
 
 
+def drop_search_scripts(app, exception) -> None:
+    """The theme puts the whole search index on every page for results as you type, which are off: keep it for search.html."""
+    if exception or app.builder.format != "html" or app.config.html_theme_options.get("search_as_you_type"):
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        content = page.read_text(encoding="utf-8")
+        if page.name != "search.html" and SEARCH_SCRIPTS.search(content):
+            page.write_text(SEARCH_SCRIPTS.sub("", content), encoding="utf-8")
+
+
 def setup(app):
     app.add_transform(LocalImages)
     app.add_config_value("comments_config", {}, "")  # Jupyter Book sets it for an extension that is not loaded
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", drop_unused)
+    app.connect("build-finished", drop_search_scripts)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
