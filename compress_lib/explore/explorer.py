@@ -71,6 +71,7 @@ class Explorer(anywidget.AnyWidget):
     def __init__(
         self, module: str, *, controls: list, title: str, fallback: Any, alt: str, data: Mapping | None = None
     ):
+        self._fallback = _png(fallback)  # first of all: a refused explorer leaves no figure open either
         source = HERE / f"{module}.mjs"
         known = sorted(p.stem for p in HERE.glob("*.py") if p.with_suffix(".mjs").exists() and p.stem != "explorer")
         if module not in known:
@@ -84,7 +85,6 @@ class Explorer(anywidget.AnyWidget):
         size = len(json.dumps(packed))
         if size > DATA_LIMIT:
             raise ValueError(f"data must take at most {DATA_LIMIT:,} bytes as JSON, got {size:,}")
-        self._fallback = _png(fallback)
         super().__init__(
             module=module,
             title=title,

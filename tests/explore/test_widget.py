@@ -11,6 +11,11 @@ from matplotlib import pyplot as plt
 from compress_lib.explore import Explorer, choice, network_cost, slider
 
 
+@pytest.fixture(autouse=True)
+def no_figures_of_other_tests():
+    plt.close("all")
+
+
 def make(**changes):
     figure, _ = plt.subplots()
     arguments = {
@@ -65,7 +70,7 @@ def test_the_figure_of_one_explorer_is_always_the_same_bytes():
 def test_bad_arguments_are_named(changes, error, words):
     with pytest.raises(error, match=words):
         make(**changes)
-    plt.close("all")
+    assert "fallback" in changes or not plt.get_fignums(), "a notebook would show the figure of a refused explorer"
 
 
 @pytest.mark.parametrize("module", ["nothing", "charts", "explorer", "../secrets"])
