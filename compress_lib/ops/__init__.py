@@ -1,0 +1,1 @@
+"""The fast operators of binary networks. Chapter 08."""
