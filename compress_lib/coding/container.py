@@ -16,8 +16,9 @@ sections    one per layer, in this order: the records (`tensors`) of its tensors
 
 A layer is a module that has parameters or persistent buffers of its own. The metadata say how to build the network again:
 ``architecture``, a name in `compress_lib.models.zoo`, ``options`` for its builder, and ``form``, if it was converted:
-``{"kind": "int8", "settings": …, "example_shape": […]}``. CRC-32 tells accidents from data, not an attacker's file: there,
-what holds is that nothing is run, and that memory is bounded by the length of the file.
+``{"kind": "int8", "settings": …, "example_shape": […]}`` or ``{"kind": "binary", "settings": …}``. CRC-32 tells accidents
+from data, not an attacker's file: there, what holds is that nothing is run, and that memory is bounded by the length of the
+file.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from compress_lib.models import zoo
 
 Kinds = Mapping[str, tuple[str, tuple[int, ...]]]  # of tensors: their type and shape, by name
 _MOST_EXAMPLE = 1 << 24  # numbers in the batch that a network is traced with to convert it
+_MOST_WEIGHTS = 64  # of a network that a value in a file can stand for: signs, in a word
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -91,7 +92,7 @@ def build(metadata: Mapping, claimed: int) -> nn.Module:
     try:
         with torch.device("meta"), _WithoutNumbers():
             size = sum(tensor.numel() for tensor in zoo.build(name, **options).state_dict().values())
-        if size > 16 * claimed + 65536:  # 16 codes of a bit could share a value
+        if size > _MOST_WEIGHTS * claimed + 65536:
             raise ValueError(f"{name} with {options} has {size:,} values, not {claimed:,}")
         with torch.random.fork_rng(devices=[]):
             network = zoo.build(name, **options)
@@ -100,11 +101,24 @@ def build(metadata: Mapping, claimed: int) -> nn.Module:
         raise ValueError(f"its metadata describe no network: {error}") from error
 
 
-def _converted(network: nn.Module, kind: str, settings: Mapping, example_shape: list[int]) -> nn.Module:
+def _converted(network: nn.Module, kind: str, **form) -> nn.Module:
+    if kind not in _SKELETONS:
+        raise ValueError(f"form must be of a kind in {tuple(_SKELETONS)}, got {kind!r}")
+    return _SKELETONS[kind](network, **form)
+
+
+def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]) -> nn.Module:
     from compress_lib.quantization import conversion
 
-    if kind != "int8":
-        raise ValueError(f"form must be of the kind 'int8', got {kind!r}")
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
     return conversion.skeleton(network, tuple(example_shape), settings)
+
+
+def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:
+    from compress_lib.binary import networks
+
+    return networks.skeleton(network, settings)
+
+
+_SKELETONS = {"int8": _of_integers, "binary": _of_signs}

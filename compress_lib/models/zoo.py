@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
+from compress_lib.models.block_cnn import block_cnn
 from compress_lib.models.lenet import lenet_5, lenet_300_100
 from compress_lib.models.resnet import resnet_20
 from compress_lib.models.vgg import vgg_small
@@ -26,6 +27,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet-20": lambda **options: resnet_20(**{"in_channels": 1} | options),
 }
 NAMES = tuple(_BUILDERS)
+_BUILDERS["block-cnn"] = block_cnn  # without trained weights: chapter 08 trains it in many forms
 
 
 def build(name: str, **options) -> nn.Module:

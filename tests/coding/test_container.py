@@ -384,7 +384,7 @@ def test_metadata_that_describe_no_network(tmp_path):
         container.load(path)
     for form, message in (
         (int8["form"], "example_shape must have up to"),
-        (int8["form"] | {"kind": "int3"}, "form must be of the kind 'int8', got 'int3'"),
+        (int8["form"] | {"kind": "int3"}, r"form must be of a kind in \('int8', 'binary'\), got 'int3'"),
         ({"kind": "int8"}, "describe no network"),
         ([], "describe no network"),
     ):

@@ -1,0 +1,118 @@
+"""From a network of floats to its binary or ternary train form, and from that to its packed deploy form. Chapter 08.
+
+The first and the last layer stay real, as in the papers: there are few weights in them, an image has more than two levels,
+and logits should have. Where activations become signs, or codes of few bits, a layer takes them itself (`xnor`, `multibit`),
+and the ReLU before it goes; if a pooling stands between the two, as in C-B-A-P order, the activation is put in its place.
+"""
+
+import copy
+from collections.abc import Mapping
+
+from torch import nn
+
+from compress_lib.binary import bwn, connect, multibit, packed_weight, ternary, xnor
+from compress_lib.binary.binarize import Sign
+
+WEIGHTS = {
+    "binaryconnect": connect.binarize,
+    "binaryconnect-stochastic": lambda model: connect.binarize(model, stochastic=True),
+    "bwn": bwn.binarize,
+    "twn": ternary.ternarize,
+}
+ACTIVATIONS = {
+    "bnn": {"scale": False},
+    "xnor": {"scale": True, "input_scale": True},
+    "xnor-without-k": {"scale": True},
+    "multibit": {},
+}
+METHODS = (*WEIGHTS, *ACTIVATIONS)
+
+_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, multibit.MultibitLinear, multibit.MultibitConv2d)
+
+
+def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequential:
+    """The train form of a network, to be trained with `connect.clip` after each step.
+
+    Parameters
+    ----------
+    model : nn.Sequential
+        As of `models.block_cnn`: layers, normalisations, ReLUs, poolings. Left as it is.
+    method : one of `METHODS`.
+    bits : int
+        Of activations ("multibit" only).
+
+    Returns
+    -------
+    nn.Sequential
+        A copy; its real weights are those of ``model``.
+
+    Raises
+    ------
+    TypeError
+        If it is no ``nn.Sequential``.
+    ValueError
+        If the method is unknown, there are no layers but the first and the last, or as the layers' ``from_dense``.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+    if not isinstance(model, nn.Sequential):
+        raise TypeError(f"model must be a torch.nn.Sequential, got {type(model).__name__}")
+    if method in WEIGHTS:
+        return WEIGHTS[method](model)
+    if method == "multibit":
+        kinds, options = (multibit.MultibitLinear, multibit.MultibitConv2d), {"bits": bits}
+        activation = multibit.QuantizedActivation(bits)
+    else:
+        kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
+    converted = copy.deepcopy(model)
+    layers = [name for name, module in model.named_children() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    if len(layers) < 3:
+        raise ValueError(f"model must have layers between the first and the last, got {layers}")
+    inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
+    for name, module in reversed(list(model.named_children())):
+        if name in layers:
+            inner, pooled = name in layers[1:-1], False
+            if inner:
+                kind = kinds[isinstance(module, nn.Conv2d)]
+                converted.set_submodule(name, kind.from_dense(module, **options))
+        elif isinstance(module, nn.MaxPool2d):
+            pooled = True
+        elif isinstance(module, nn.ReLU) and inner:
+            converted.set_submodule(name, copy.deepcopy(activation) if pooled else nn.Identity())
+    return converted
+
+
+def deploy(trained: nn.Module) -> nn.Module:
+    """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
+
+    Parameters
+    ----------
+    trained : nn.Module
+        From `convert`, or any network with such layers. Left as it is.
+
+    Returns
+    -------
+    nn.Module
+    """
+    deployed = packed_weight.pack(trained)
+    for name, module in trained.named_modules():
+        if isinstance(module, _TRAIN_FORMS):
+            deployed.set_submodule(name, module.to_packed())
+    return deployed
+
+
+def skeleton(model: nn.Module, settings: Mapping) -> nn.Module:
+    """A deployed network with other numbers, to load a state dict into.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The architecture, with any weights.
+    settings : mapping
+        ``method`` and ``bits``, as for `convert`.
+
+    Returns
+    -------
+    nn.Module
+    """
+    return deploy(convert(model, **settings))
