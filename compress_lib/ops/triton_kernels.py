@@ -38,11 +38,12 @@ _INTERPRETED = tl.constexpr(not isinstance(_popcount, triton.JITFunction))
 @triton.jit
 def _pack_kernel(x, packed, n, words, d1, rows, x0, x1, x2, xn, p0, p1, p2, ROWS: tl.constexpr):
     """One word of each of ROWS rows; x0, x1, x2 and xn are the strides of x, p0, p1 and p2 those of packed."""
-    program = tl.program_id(0).to(tl.int64)
+    program = tl.program_id(0)
     blocks = tl.cdiv(rows, ROWS)
-    row = program % blocks * ROWS + tl.arange(0, ROWS)
-    word = program // blocks % words
-    i0, i1 = program // blocks // words // d1, program // blocks // words % d1
+    row = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    word = (program // blocks % words).to(tl.int64)
+    i0 = (program // blocks // words // d1).to(tl.int64)
+    i1 = (program // blocks // words % d1).to(tl.int64)
     bit = tl.arange(0, 64)
     element = word * 64 + bit
     mask = (row < rows)[:, None] & (element < n)[None, :]
@@ -70,10 +71,10 @@ def _vector_kernel(x, w, y, n, cols, words, COLS: tl.constexpr, LANES: tl.conste
 
 @triton.jit
 def _matrix_kernel(x, w, y, n, rows, cols, words, ROWS: tl.constexpr, COLS: tl.constexpr, LANES: tl.constexpr):
-    program = tl.program_id(0).to(tl.int64)
-    blocks = tl.cdiv(rows, ROWS)  # those that read the same weights run side by side
-    row = program % blocks * ROWS + tl.arange(0, ROWS)
-    col = program // blocks * COLS + tl.arange(0, COLS)
+    """Many rows of x, 32 at a time. Programs that read the same weights run side by side."""
+    blocks = tl.cdiv(rows, ROWS)
+    row = (tl.program_id(0) % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col = (tl.program_id(0) // blocks).to(tl.int64) * COLS + tl.arange(0, COLS)
     lane = tl.arange(0, LANES)
     x_lanes = x + row[:, None] * words + lane[None, :]
     w_lanes = w + col[:, None] * words + lane[None, :]
@@ -133,17 +134,9 @@ def _conv_kernel(
 
 
 def pack_signs(x: Tensor) -> Tensor:
-    """Pack the signs of the last axis.
+    """Pack the signs of the last axis: (…, n) of any real dtype to (…, ⌈n/64⌉) int64, contiguous.
 
-    Parameters
-    ----------
-    x : Tensor
-        (…, n), of any real dtype. ``x >= 0`` is +1: zeros of both signs are, NaN is not.
-
-    Returns
-    -------
-    Tensor
-        (…, ⌈n/64⌉) int64, contiguous.
+    ``x >= 0`` is +1: zeros of both signs are, NaN is not.
     """
     *leading, n = x.shape
     packed = torch.empty(*leading, -(-n // 64), dtype=torch.int64, device=x.device)
@@ -153,22 +146,14 @@ def pack_signs(x: Tensor) -> Tensor:
 
 
 def pack_image(x: Tensor, groups: int = 1) -> Tensor:
-    """Pack the signs of images along the channels of each group. Neither memory format is copied first.
+    """Pack the signs of images along the channels of each group, of which there are n = C/groups.
 
-    Parameters
-    ----------
-    x : Tensor
-        (B, C, H, W), of any real dtype.
-    groups : int
-        A divisor of C.
-
-    Returns
-    -------
-    Tensor
-        (B, H, W, groups · ⌈C/groups/64⌉) int64, contiguous.
+    (B, C, H, W) of any real dtype to (B, H, W, groups · ⌈n/64⌉) int64, contiguous. Images are not copied first, whether
+    they are contiguous or channels-last.
     """
     batch, channels, height, width = x.shape
-    n, words = channels // groups, -(-channels // groups // 64)
+    n = channels // groups
+    words = -(-n // 64)
     packed = torch.empty(batch, height, width, groups * words, dtype=torch.int64, device=x.device)
     if packed.numel():
         pixels = x.reshape(batch, groups, n, height * width).transpose(2, 3)
@@ -191,22 +176,7 @@ def _block(size: int, largest: int) -> int:
 
 
 def binary_linear(x_packed: Tensor, w_packed: Tensor, n: int) -> Tensor:
-    """All dot products of the rows of two packed tensors.
-
-    Parameters
-    ----------
-    x_packed : Tensor
-        (…, ⌈n/64⌉) int64.
-    w_packed : Tensor
-        (out, ⌈n/64⌉) int64.
-    n : int
-        The signs in a row.
-
-    Returns
-    -------
-    Tensor
-        (…, out) int32.
-    """
+    """All dot products of rows of n signs: (…, ⌈n/64⌉) and (out, ⌈n/64⌉), int64, to (…, out) int32."""
     cols, words = w_packed.shape
     y = torch.empty(*x_packed.shape[:-1], cols, dtype=torch.int32, device=x_packed.device)
     if not y.numel():
@@ -239,47 +209,25 @@ def binary_conv2d(
     groups: int = 1,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """The convolution of signs: ``conv2d(pad(sign(x), value=1), sign(weight))``.
+    """The convolution of signs, padded with +1: ``conv2d(pad(sign(x), value=1), sign(weight))``.
 
-    Parameters
-    ----------
-    x_packed : Tensor
-        (B, H, W, groups · ⌈n/64⌉) int64, as of `pack_image`.
-    w_packed : Tensor
-        (out, kh, kw, ⌈n/64⌉) int64.
-    n : int
-        The input channels of a group.
-    stride, padding, dilation : (int, int)
-        Vertical and horizontal, in pixels. The padding is +1, the sign of a zero.
-    groups : int
-        A divisor of ``out``.
-    memory_format : torch.memory_format
-        Of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
-
-    Returns
-    -------
-    Tensor
-        (B, out, H', W') int32.
-
-    Raises
-    ------
-    ValueError
-        If there are 2^31 pixels in the result, or more: fewer images at a time have fewer.
+    From (B, H, W, groups · ⌈n/64⌉), as of `pack_image`, and (out, kh, kw, ⌈n/64⌉), int64, where n is the number of input
+    channels of a group, to (B, out, H', W') int32 in the memory format that is asked for (contiguous or channels-last).
+    Pairs are vertical and horizontal. Raises ValueError if the result has more than 2^30 pixels.
     """
     batch, height, width, _ = x_packed.shape
     out, *kernel, _ = w_packed.shape
     out_height, out_width = (
-        (size + 2 * pad - step * (taps - 1) - 1) // jump + 1
-        for size, pad, step, taps, jump in zip((height, width), padding, dilation, kernel, stride, strict=True)
+        (length + 2 * pad - step * (taps - 1) - 1) // jump + 1
+        for length, pad, step, taps, jump in zip((height, width), padding, dilation, kernel, stride, strict=True)
     )
-    y = torch.empty(
-        batch, out, out_height, out_width, dtype=torch.int32, device=x_packed.device, memory_format=memory_format
-    )
+    size = batch, out, out_height, out_width
+    y = torch.empty(size, dtype=torch.int32, device=x_packed.device, memory_format=memory_format)
     if not y.numel():
         return y
     pixels, cols = batch * out_height * out_width, out // groups
-    if pixels >= 1 << 31:
-        raise ValueError(f"the result must have fewer than 2^31 pixels, got {pixels}: split the batch")
+    if pixels > 1 << 30:  # which the kernel counts in 32 bits: 64-bit divisions are slow
+        raise ValueError(f"the result must have at most 2^30 pixels, got {pixels}: split the batch")
     block_cols, block_pixels = _block(cols, 32), _block(pixels, 32)
     lanes = _block(w_packed[0].numel(), min(64, _COUNTERS // (block_cols * block_pixels)))
     grid = (triton.cdiv(pixels, block_pixels) * triton.cdiv(cols, block_cols) * groups,)
