@@ -3,8 +3,11 @@
 Courbariaux, Bengio, David, "BinaryConnect: training deep neural networks with binary weights during propagations", NIPS
 2015, arXiv 1511.00363. A step computes with ``w_b = sign w``, or with w_b drawn at random such that its mean is w, and
 applies the gradient with respect to w_b to w; then w is clipped to [−1, 1], beyond which it would change nothing.
-Activations stay real. In evaluation, the signs are taken in both cases, as these alone are stored; the paper computes with
-the real weights where it trained with random ones::
+Activations stay real.
+
+As the chance of +1, unlike a sign, depends on the size of w, random signs begin with weights that are spread over [−1, 1]. In
+evaluation the signs are taken in both cases, as these alone are stored; the paper computes with the real weights where it
+trained with random ones::
 
     model = binarize(model)
     training.fit(model, images, labels, epochs=4, seed=0, after_step=clip)
@@ -50,7 +53,7 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, stochasti
     layers : iterable of str, optional
         Names of linear and convolution layers; without it all but the first and the last.
     stochastic : bool
-        Draw the signs in training.
+        Draw the signs in training; and divide the weights of each layer by the largest of them.
 
     Returns
     -------
@@ -62,7 +65,12 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, stochasti
     TypeError, ValueError
         As for `packed_weight.parametrized`.
     """
-    return packed_weight.parametrized(model, layers, lambda: BinaryWeight(stochastic))
+    converted = packed_weight.parametrized(model, layers, lambda: BinaryWeight(stochastic))
+    if stochastic:
+        with torch.no_grad():
+            for weight in latent_weights(converted):
+                weight.div_(weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny))
+    return converted
 
 
 @torch.no_grad()

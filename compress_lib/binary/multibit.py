@@ -44,7 +44,8 @@ def codes(x: Tensor, bits: int) -> Tensor:
     ValueError
         If the bits are out of range.
     """
-    return xnor.Whole.apply(torch.where(x >= 0, x, 0).clamp(max=1) * _highest(bits))
+    clipped = torch.where(x >= 0, x, 0)  # NaN is not
+    return xnor.Whole.apply(torch.where(clipped <= 1, clipped, 1) * _highest(bits))
 
 
 class QuantizedActivation(nn.Module):

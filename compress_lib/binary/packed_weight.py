@@ -3,7 +3,7 @@
 The train form is a parametrization of ``weight`` (`connect`, `bwn`, `ternary`), the deploy form a layer that holds signs,
 where there are zeros another bit that says where, and the scale. It makes the numbers of its weight anew each time it
 runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those of the train form
-to the last bit, as the two multiply the same weights.
+to the last bit, as the two multiply the same weights. (``torch.stack((kept, signs))`` is a weight of `ops.ternary_linear`.)
 """
 
 import copy
@@ -109,7 +109,8 @@ class _Packed(nn.Module):
     def __init__(self, layer: nn.Module, signs: Tensor, kept: Tensor | None, scale: Tensor) -> None:
         super().__init__()
         self.shape = tuple(signs.shape)
-        self.register_buffer("signs", ops.pack_signs(signs.detach().flatten(1)))
+        positive = signs.detach() if kept is None else torch.where(kept, signs.detach(), -1)
+        self.register_buffer("signs", ops.pack_signs(positive.flatten(1)))
         self.register_buffer("kept", None if kept is None else ops.pack_signs(kept.float().flatten(1) - 0.5))
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
