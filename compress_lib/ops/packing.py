@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 WORD = 64  # bits
+ONES_AFTER_THE_END = "packed_weight must have zeros after the last element of a row: it was packed for longer rows"
+LARGE_CODE = "codes must be below 2^bits"
 
 
 def words(n: int) -> int:
@@ -58,6 +60,41 @@ def unpack_bits(packed: Tensor, n: int) -> Tensor:
     places = torch.arange(8, dtype=torch.uint8, device=packed.device)
     bits = packed.contiguous().view(torch.uint8).unsqueeze(-1) >> places & 1
     return bits.flatten(-2)[..., :n]
+
+
+def check_end(packed: Tensor, n: int) -> None:
+    """Refuse rows with ones after the n-th bit.
+
+    Raises
+    ------
+    ValueError
+    """
+    if n % WORD and (packed[..., -1] & -1 << n % WORD).any():
+        raise ValueError(ONES_AFTER_THE_END)
+
+
+def pack_codes(codes: Tensor, bits: int) -> Tensor:
+    """Pack the bits of codes in planes, along the last axis.
+
+    Parameters
+    ----------
+    codes : Tensor
+        (…, n), uint8.
+    bits : int
+
+    Returns
+    -------
+    Tensor
+        (bits, …, ⌈n/64⌉), int64, contiguous: plane i has the bits of worth ``2^i``.
+
+    Raises
+    ------
+    ValueError
+        If a code has more bits.
+    """
+    if bits < 8 and (codes >> bits).any():
+        raise ValueError(LARGE_CODE)
+    return torch.stack([pack_bits((codes >> i & 1).bool()) for i in range(bits)])
 
 
 def pack_signs(x: Tensor) -> Tensor:

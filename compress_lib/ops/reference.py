@@ -94,3 +94,37 @@ def output_size(size, kernel, stride, padding, dilation) -> tuple[int, int]:
         for length, taps, step, pad, spread in zip(size, kernel, stride, padding, dilation)
     )
     return rows, columns
+
+
+def plane_product(x: Tensor, x_values: list[int], weight: Tensor, weight_values: list[int], n: int) -> Tensor:
+    """The dot products of integers in bit planes: ``Σ_ij u_i v_j popcount(a_i AND b_j)``.
+
+    Parameters
+    ----------
+    x : Tensor
+        (P, M, ⌈n/64⌉), int64: the planes a_i.
+    x_values : list of int
+        What a bit of each plane is worth, u_i.
+    weight : Tensor
+        (Q, N, ⌈n/64⌉), int64: the planes b_j.
+    weight_values : list of int
+        v_j
+    n : int
+        Integers in a row, up to `LARGEST`.
+
+    Returns
+    -------
+    Tensor
+        (M, N), int32; it is the caller's to see that the sums fit.
+    """
+    product = torch.empty(x.shape[1], weight.shape[1], dtype=torch.int32, device=x.device)
+    rows = max(1, BLOCK // max(n, 1))
+    for i in range(0, x.shape[1], rows):
+        for j in range(0, weight.shape[1], rows):
+            total = torch.zeros_like(product[i : i + rows, j : j + rows])
+            for bits, u in zip(x[:, i : i + rows], x_values, strict=True):
+                left = packing.unpack_bits(bits, n).float()
+                for others, v in zip(weight[:, j : j + rows], weight_values, strict=True):
+                    total += (left @ packing.unpack_bits(others, n).float().T).int() * (u * v)
+            product[i : i + rows, j : j + rows] = total
+    return product

@@ -1,0 +1,78 @@
+"""What the operators refuse, by name. Nothing here looks at the numbers in a tensor, so that ``torch.compile`` passes."""
+
+import torch
+from torch import Tensor
+
+from compress_lib.ops import reference
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def floats(name: str, x: Tensor, dims: int | None = None) -> Tensor:
+    """The tensor, detached, if it is of floats, with so many axes or at least one."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32, float16, bfloat16 or float64, got {x.dtype}")
+    if x.dim() != dims if dims else not x.dim():
+        raise ValueError(f"{name} must have {dims or 'some'} axes, got shape {tuple(x.shape)}")
+    return x.detach()
+
+
+def integer(name: str, value: int, least: int, most: int) -> int:
+    """The number, if it is an integer in this range."""
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most:,}, got {value}")
+    return value
+
+
+def features(in_features: int) -> int:
+    """The length of a sum, if float32 holds it exactly."""
+    return integer("in_features", in_features, 1, reference.LARGEST)
+
+
+def pair(name: str, value: int | tuple[int, int], least: int) -> list[int]:
+    """Of rows and of columns."""
+    both = [value, value] if isinstance(value, int) else list(value) if isinstance(value, tuple | list) else None
+    if both is None or len(both) != 2:
+        raise TypeError(f"{name} must be an integer or two, got {value!r}")
+    return [integer(name, each, least, 2**31 - 1) for each in both]
+
+
+def packed(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> Tensor:
+    """The tensor, if it holds int64 words in this shape (None: any size), where the other one is."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype != torch.int64:
+        raise TypeError(f"{name} must be packed in int64, got {x.dtype}")
+    if x.dim() != len(shape) or any(size not in (None, found) for size, found in zip(shape, x.shape)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have the shape ({wanted}), got {tuple(x.shape)}")
+    if like is not None and like.device != x.device:
+        raise ValueError(f"{name} must be on {like.device}, where the input is, got {x.device}")
+    return x
+
+
+def last_axis(name: str, x: Tensor, in_features: int) -> None:
+    """Refuse a tensor whose rows have another length."""
+    if x.shape[-1] != in_features:
+        raise ValueError(f"{name} must have the shape (…, in_features={in_features}), got {tuple(x.shape)}")
+
+
+def scales(scale: float | Tensor | None, outputs: int, like: Tensor) -> Tensor | None:
+    """A float32 number for each output."""
+    if scale is None:
+        return None
+    if not isinstance(scale, Tensor):
+        if isinstance(scale, bool) or not isinstance(scale, int | float):
+            raise TypeError(f"scale must be a number or a tensor, got {type(scale).__name__}")
+        return torch.full((outputs,), float(scale), device=like.device)
+    if scale.dtype not in FLOATS:
+        raise TypeError(f"scale must be float32, float16, bfloat16 or float64, got {scale.dtype}")
+    if scale.dim() and tuple(scale.shape) != (outputs,):
+        raise ValueError(f"scale must have the shape () or ({outputs},), got {tuple(scale.shape)}")
+    if scale.device != like.device:
+        raise ValueError(f"scale must be on {like.device}, where the input is, got {scale.device}")
+    return scale.detach().float().expand(outputs).contiguous()

@@ -1,0 +1,170 @@
+"""The compiled kernels in ``csrc``: which there are on this machine, and calls with tensors. Chapter 08.
+
+The first operator that runs on the CPU builds or loads them; importing does nothing. Where they are not to be had, the
+reference computes, and one warning says why. The instructions are chosen at run time, the best that the processor has;
+the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
+"""
+
+import ctypes
+import os
+import threading
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress_lib.ops import build, packing
+
+BACKENDS = ("portable", "avx2", "avx512", "neon")  # in the order of their numbers in binary.cpp; the better is later
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
+_SOURCES = Path(__file__).parent / "csrc"
+_lock = threading.Lock()
+
+
+class _Convolution(ctypes.Structure):
+    """As in convolution.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "channels", "height", "width", "channels_last", "outputs")),
+        *(
+            (f"{name}_{axis}", ctypes.c_int64)
+            for name in ("kernel", "stride", "padding", "dilation")
+            for axis in ("height", "width")
+        ),
+        *((name, ctypes.c_int64) for name in ("groups", "output_height", "output_width")),
+    ]
+
+
+def backend() -> str:
+    """What computes on the CPU: the environment's choice, or the best there is.
+
+    Returns
+    -------
+    str
+        One of `BACKENDS`, or "reference".
+
+    Raises
+    ------
+    ValueError
+        If ``COMPRESS_LIB_BACKEND`` is none of these.
+    RuntimeError
+        If it is one that this machine does not have.
+    """
+    forced = os.environ.get("COMPRESS_LIB_BACKEND")
+    if forced == "reference":
+        return forced
+    if forced and forced not in BACKENDS:
+        raise ValueError(f"COMPRESS_LIB_BACKEND must be reference or one of {', '.join(BACKENDS)}, got {forced!r}")
+    _, found, problem = _library()
+    if forced and forced not in found:
+        raise RuntimeError(f"COMPRESS_LIB_BACKEND={forced} cannot be had: {problem or f'there is {found}'}")
+    return forced or (found[-1] if found else "reference")
+
+
+def available() -> tuple[str, ...]:
+    """The backends that this machine has, the best one last."""
+    return ("reference", *_library()[1])
+
+
+def pack_signs(x: Tensor, backend: str) -> Tensor:
+    """`packing.pack_signs`, of floats on the CPU."""
+    x = x.contiguous()
+    n = x.shape[-1]
+    packed = torch.empty(*x.shape[:-1], packing.words(n), dtype=torch.int64)
+    _call("cl_pack", backend, DTYPES[x.dtype], _at(x), x.numel() // max(n, 1), n, _at(packed), torch.get_num_threads())
+    return packed
+
+
+def pack_codes(codes: Tensor, bits: int, backend: str) -> Tensor:
+    """`packing.pack_codes`, on the CPU."""
+    codes = codes.contiguous()
+    n = codes.shape[-1]
+    packed = torch.empty(bits, *codes.shape[:-1], packing.words(n), dtype=torch.int64)
+    _call("cl_pack_codes", backend, _at(codes), codes.numel() // max(n, 1), n, bits, _at(packed))
+    return packed
+
+
+def binary_linear(x: Tensor, weight: Tensor, n: int, scale: Tensor | None, backend: str) -> Tensor:
+    """`reference.binary_linear` of packed rows, times a scale (N,) in float32."""
+    x, weight = x.contiguous(), weight.contiguous()
+    out = torch.empty(len(x), len(weight))
+    _call(
+        "cl_linear", backend, _at(x), len(x), _at(weight), len(weight), n, _at(scale), _at(out), torch.get_num_threads()
+    )
+    return out
+
+
+def binary_conv2d(
+    x: Tensor, weight: Tensor, stride, padding, dilation, groups: int, scale: Tensor | None, out: Tensor, backend: str
+) -> None:
+    """`reference.binary_conv2d`, times a scale (out,), into a float32 tensor of the memory format of ``x``."""
+    weight = weight.contiguous()
+    sizes = (*x.shape, not x.is_contiguous(), *weight.shape[:3], *stride, *padding, *dilation, groups, *out.shape[2:])
+    pointers = _at(x), _at(weight), _at(scale), _at(out)
+    geometry = ctypes.byref(_Convolution(*sizes))
+    _call("cl_conv2d", backend, geometry, DTYPES[x.dtype], *pointers, torch.get_num_threads())
+
+
+def plane_product(
+    x: Tensor, x_values: list[int], weight: Tensor, weight_values: list[int], n: int, backend: str
+) -> Tensor:
+    """`reference.plane_product`."""
+    x, weight = x.contiguous(), weight.contiguous()
+    out = torch.empty(x.shape[1], weight.shape[1], dtype=torch.int32)
+    factors = []
+    for planes, values in ((x, x_values), (weight, weight_values)):
+        factors += [_at(planes), planes.shape[1], (ctypes.c_int32 * len(values))(*values), len(values)]
+    _call("cl_planes", backend, *factors, n, _at(out), torch.get_num_threads())
+    return out
+
+
+def _call(name: str, backend: str, *arguments) -> None:
+    status = getattr(_library()[0], name)(BACKENDS.index(backend), *arguments)
+    if status == 1:
+        raise MemoryError(f"{name} found too little memory")
+    if status == 2:
+        raise ValueError(packing.ONES_AFTER_THE_END)
+    if status == 3:
+        raise ValueError(packing.LARGE_CODE)
+
+
+def _at(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _library() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
+    with _lock:
+        return _load()
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
+    """The library, its backends on this machine, and what went wrong."""
+    sources = {path.name: path.read_bytes() for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h")}
+    try:
+        library = build.library("binary.cpp", sources, _check)
+    except build.BuildError as error:
+        warnings.warn(f"the binary operators run on their slow reference: {error}", RuntimeWarning, stacklevel=2)
+        return None, (), str(error)
+    return library, tuple(name for number, name in enumerate(BACKENDS) if library.cl_has(number)), ""
+
+
+def _check(library: ctypes.CDLL) -> None:
+    """Declare the functions, and let every backend multiply one pair of rows."""
+    number, size, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+    factor = [pointer, size, pointer, size]
+    library.cl_has.argtypes = [number]
+    library.cl_pack.argtypes = [number, number, pointer, size, size, pointer, size]
+    library.cl_pack_codes.argtypes = [number, pointer, size, size, number, pointer]
+    library.cl_linear.argtypes = [number, pointer, size, pointer, size, size, pointer, pointer, size]
+    library.cl_planes.argtypes = [number, *factor, *factor, size, pointer, size]
+    library.cl_conv2d.argtypes = [number, pointer, number, pointer, pointer, pointer, pointer, size]
+    words = (ctypes.c_uint64 * 2)(0x5555555555555555, 0b11), (ctypes.c_uint64 * 2)(0x3333333333333333, 0b01)
+    for number in range(len(BACKENDS)):
+        found = ctypes.c_float()
+        if library.cl_has(number):
+            library.cl_linear(number, words[0], 1, words[1], 1, 70, None, ctypes.byref(found), 1)
+            if found.value != 70 - 2 * 33:
+                raise OSError(f"{BACKENDS[number]} counts {found.value} where it is {70 - 2 * 33}")
