@@ -6,8 +6,9 @@ A time is the GPU's, of one call with a cold L2 cache, as where a whole network'
 Python takes to start the call is hidden. Results are compared with float32 products of the signs before anything is timed.
 
 - "packed" multiplies signs that are packed already; "from float16" packs the inputs first.
-- Each has a ceiling: the larger of the bytes it must move over the measured bandwidth, and of its popcounts over the
-  measured rate. Both rates are of loops that do nothing else. Float16's is by bytes alone.
+- "of bandwidth" is the time that the bytes of a product need at the measured bandwidth, over the time it took; "of
+  popcount" the time that its popcounts need at the measured rate. Both rates are those of loops that do nothing else. The
+  larger share says what bounds a product, and how much is left to gain.
 """
 
 import argparse
