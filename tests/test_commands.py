@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from compress_lib import data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.commands import criteria, prune, quantize, share, shrink
+from compress_lib.commands import binarize, criteria, prune, quantize, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
 from compress_lib.quantization import ptq
@@ -342,3 +342,53 @@ def test_quantize_refuses_bad_arguments(few_images, arguments, message, tmp_path
     with pytest.raises(SystemExit):
         call(monkeypatch, "quantize", "lenet-5", *arguments, "--work", tmp_path / "work")
     assert message in capsys.readouterr().err and not (tmp_path / "ledger").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "variant"),
+    [
+        ("xnor", ["--order", "cbap", "--kernel-size", 1], "order cbap, width 8, kernel size 1"),
+        ("twn", [], "order bacp, width 8, kernel size 3"),
+        ("multibit", ["--bits", 3], "order bacp, width 8, kernel size 3, bits 3"),
+    ],
+)
+def test_binarize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, capsys, method, options, variant):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    arguments = ["--width", 8, "--epochs", 1, "--images", 1280, "--lr", 0.2, "--seeds", 5, "--work", tmp_path / "work"]
+    call(monkeypatch, "binarize", method, *options, *arguments)
+    (row,) = ledger.read("08-binary-networks")
+    assert row["variant"] == f"{variant}, epochs 1, images 1280, lr 0.2"
+    assert (row["method"], row["model"], row["seed"]) == (binarize.NAMED[method], "block-cnn", 5)
+    assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"]
+    assert row["accuracy_before"] > 0.6 and row["accuracy_after"] > 0.12 and row["latency_ratio"]["median"] > 0
+    assert row["macs_after"] == row["macs_before"] and len(row["details"]["history"]) == 1
+    assert f"{row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}" in capsys.readouterr().out
+    assert f"binarize {method} --order" in row["command"] and "--kernel-size" in row["command"]
+
+
+def test_binarize_trains_the_network_of_floats_once_for_all(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    work = tmp_path / "work"
+    arguments = ["--width", 4, "--epochs", 1, "--images", 640, "--seeds", 5, "--work", work]
+    call(monkeypatch, "binarize", "bnn", *arguments)
+    content = {path.name: path.read_bytes() for path in work.iterdir()}
+    assert sorted(name.split("-")[2] for name in content) == ["bnn", "float"]
+    call(monkeypatch, "binarize", "bwn", *arguments)
+    assert {name: (work / name).read_bytes() for name in content} == content and len(list(work.iterdir())) == 3
+    rows = ledger.read("08-binary-networks")
+    assert len(rows) == 2 and len({row["accuracy_before"] for row in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["multibit", "--bits", 9], "bits must be an integer from 1 to 8, got 9"),
+        (["bnn", "--images", 2001], "--images must be from 1 to 2,000, got 2001"),
+        (["bnn", "--width", 0], "width must be positive and kernel_size odd, got 0 and 3"),
+    ],
+)
+def test_binarize_refuses_bad_arguments(few_images, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "binarize", "--images", 5, *arguments, "--work", tmp_path / "work")
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
