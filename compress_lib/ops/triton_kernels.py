@@ -221,13 +221,13 @@ def binary_conv2d(
         (length + 2 * pad - step * (taps - 1) - 1) // jump + 1
         for length, pad, step, taps, jump in zip((height, width), padding, dilation, kernel, stride, strict=True)
     )
+    pixels, cols = batch * out_height * out_width, out // groups
+    if pixels > 1 << 30:  # which the kernel counts in 32 bits: 64-bit divisions are slow
+        raise ValueError(f"the result must have at most 2^30 pixels, got {pixels}: split the batch")
     size = batch, out, out_height, out_width
     y = torch.empty(size, dtype=torch.int32, device=x_packed.device, memory_format=memory_format)
     if not y.numel():
         return y
-    pixels, cols = batch * out_height * out_width, out // groups
-    if pixels > 1 << 30:  # which the kernel counts in 32 bits: 64-bit divisions are slow
-        raise ValueError(f"the result must have at most 2^30 pixels, got {pixels}: split the batch")
     block_cols, block_pixels = _block(cols, 32), _block(pixels, 32)
     lanes = _block(w_packed[0].numel(), min(64, _COUNTERS // (block_cols * block_pixels)))
     grid = (triton.cdiv(pixels, block_pixels) * triton.cdiv(cols, block_cols) * groups,)
