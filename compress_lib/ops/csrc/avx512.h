@@ -10,7 +10,8 @@ using V = __m512i;
 constexpr int LANES = 8, WIDTH = 32, HEIGHT = 6;  // 24 sums, 4 vectors of columns, a word of a row: 29 of 32 registers
 
 template <bool BOTH, int R, int Q>
-TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64 segments, const u64* panel, i32* counts) {
+TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64 segments, const u64* panel, bool add,
+                              i32* counts) {
     V sum[R][Q];
     for (int r = 0; r < R; ++r)
         for (int q = 0; q < Q; ++q) sum[r][q] = _mm512_setzero_si512();
@@ -40,7 +41,7 @@ TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64
             __m256i* place = reinterpret_cast<__m256i*>(counts + r * WIDTH + q * LANES);
             // With a mask, as GCC 12 warns of the version without.
             const __m256i found = _mm256_mullo_epi32(_mm512_maskz_cvtepi64_epi32(255, sum[r][q]), weight);
-            _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), found));
+            _mm256_storeu_si256(place, add ? _mm256_add_epi32(_mm256_loadu_si256(place), found) : found);
         }
 }
 

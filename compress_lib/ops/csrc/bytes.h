@@ -3,18 +3,20 @@
 // (the sum of the bytes of each word).
 
 template <int R, int Q>
-TARGET static inline void flush(V (&count)[R][Q], i32 weight, i32* counts) {
+TARGET static inline void flush(V (&count)[R][Q], i32 weight, bool add, i32* counts) {
     for (int r = 0; r < R; ++r)
         for (int q = 0; q < Q; ++q) {
             u64 found[LANES];
             store(found, words(count[r][q]));
-            for (int i = 0; i < LANES; ++i) counts[r * WIDTH + q * LANES + i] += weight * static_cast<i32>(found[i]);
+            i32* place = counts + r * WIDTH + q * LANES;
+            for (int i = 0; i < LANES; ++i) place[i] = (add ? place[i] : 0) + weight * static_cast<i32>(found[i]);
             count[r][q] = spread(0);
         }
 }
 
 template <bool BOTH, int R, int Q>
-TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64 segments, const u64* panel, i32* counts) {
+TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64 segments, const u64* panel, bool add,
+                              i32* counts) {
     V count[R][Q];
     for (int r = 0; r < R; ++r)
         for (int q = 0; q < Q; ++q) count[r][q] = spread(0);
@@ -33,10 +35,11 @@ TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64
                 }
             }
             if (!room) {
-                flush<R, Q>(count, segment->weight, counts);
+                flush<R, Q>(count, segment->weight, add, counts);
                 room = 31;
+                add = true;
             }
         }
     }
-    flush<R, Q>(count, segment->weight, counts);
+    flush<R, Q>(count, segment->weight, add, counts);
 }

@@ -39,11 +39,11 @@ struct Segment {
 };
 
 // Of a processor: a tile of up to `height` rows and `width` columns, the columns interleaved in a panel (panel[k][column],
-// whole vectors of `lanes` columns), the counts added to counts[row][width].
+// whole vectors of `lanes` columns). The counts go to counts[row][width], added to what is there or not.
 struct Kernel {
     i64 height, width, lanes;
     void (*tile)(bool both, i64 rows, i64 columns, const u64* const* row, const Segment*, i64 segments, const u64* panel,
-                 i32* counts);
+                 bool add, i32* counts);
     void (*finish)(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales, float* out);
     void (*transpose)(u64* words);  // a square of 64 × 64 bits
     void (*pack[4])(const void* x, i64 n, u64* words);  // float32, float16, bfloat16, float64
@@ -105,6 +105,24 @@ inline std::vector<Block> cut(std::vector<Segment>& segments) {
 
 inline i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
 
+// Counts of a tile to numbers in their places.
+inline void finish(const Kernel& kernel, const Product& p, const i32* counts, i64 r0, i64 rows, i64 c0, i64 columns) {
+    for (i64 c = 0; c < columns;) {  // the columns that are neighbours in the output
+        const i64 at = (c0 + c) % p.image_columns, run = std::min(columns - c, p.image_columns - at);
+        const i64 start = (c0 + c) / p.image_columns * p.image_stride + at;
+        for (i64 r = 0; r < rows; ++r) {
+            const i32* row = counts + r * kernel.width + c;
+            const i64 place = (r0 + r) * p.row_stride + start;
+            if (p.integers)
+                std::copy(row, row + run, p.integers + place);
+            else
+                kernel.finish(row, run, p.offset, p.factor, p.row_scale ? p.row_scale[r0 + r] : 1,
+                              p.column_scale ? p.column_scale + c0 + c : nullptr, p.floats + place);
+        }
+        c += run;
+    }
+}
+
 inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     if (!p.row_count || !p.column_count) return;
     const std::vector<Block> blocks = cut(p.segments);
@@ -119,6 +137,7 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     const i64 rows_each = divide_up(divide_up(p.row_count, cuts), kernel.height) * kernel.height;
     cuts = divide_up(p.row_count, rows_each);
 
+    const bool once = blocks.size() == 1;  // then counts are finished at once, and those of one tile take little room
     // Everything a thread needs, before there are threads: memory that is not to be had is an error here.
     struct Workspace {
         std::vector<u64> panel;
@@ -128,7 +147,7 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     std::vector<Workspace> workspaces(threads);
     for (Workspace& w : workspaces) {
         w.panel.resize(longest * kernel.width + 8);
-        w.counts.resize(rows_each * kernel.width);
+        w.counts.resize((once ? kernel.height : rows_each) * kernel.width);
         w.row.resize(rows_each);
         w.column.resize(kernel.width);
     }
@@ -141,27 +160,15 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
         p.rows.fill(r0, rows, w.row.data());
         p.columns.fill(c0, columns, w.column.data());
         std::fill(w.column.begin() + columns, w.column.end(), w.column[columns - 1]);  // lanes that nobody reads
-        std::fill(w.counts.begin(), w.counts.end(), 0);
         for (const Block& b : blocks) {
             const Segment* segments = p.segments.data() + b.first;
             build_panel(w.column.data(), lanes, segments, b.count, panel);
-            for (i64 r = 0; r < rows; r += kernel.height)
-                kernel.tile(p.both, std::min(kernel.height, rows - r), lanes, w.row.data() + r, segments, b.count, panel,
-                            w.counts.data() + r * kernel.width);
-        }
-        for (i64 c = 0; c < columns;) {  // the columns that are neighbours in the output
-            const i64 at = (c0 + c) % p.image_columns, run = std::min(columns - c, p.image_columns - at);
-            const i64 start = (c0 + c) / p.image_columns * p.image_stride + at;
-            for (i64 r = 0; r < rows; ++r) {
-                const i32* counts = w.counts.data() + r * kernel.width + c;
-                const i64 place = (r0 + r) * p.row_stride + start;
-                if (p.integers)
-                    std::copy(counts, counts + run, p.integers + place);
-                else
-                    kernel.finish(counts, run, p.offset, p.factor, p.row_scale ? p.row_scale[r0 + r] : 1,
-                                  p.column_scale ? p.column_scale + c0 + c : nullptr, p.floats + place);
+            for (i64 r = 0; r < rows; r += kernel.height) {
+                const i64 height = std::min(kernel.height, rows - r);
+                i32* counts = w.counts.data() + (once ? 0 : r * kernel.width);
+                kernel.tile(p.both, height, lanes, w.row.data() + r, segments, b.count, panel, b.first, counts);
+                if (&b == &blocks.back()) finish(kernel, p, counts, r0 + r, height, c0, columns);
             }
-            c += run;
         }
     });
 }
