@@ -1,4 +1,4 @@
-"""The sign, gradients that pretend it has a slope, and the scale that brings it nearest to what it replaces. Chapter 08.
+"""The sign, a gradient for it, and the scale that brings it nearest to what it replaces. Chapter 08.
 
 The sign of 0 is +1. Its derivative is 0 wherever there is one, so training puts another in its place, the
 straight-through estimator: that of ``clip(x, −1, 1)``, which is 1 for ``|x| ≤ 1`` and 0 elsewhere (Courbariaux, Hubara
@@ -11,8 +11,9 @@ respect to W̃ = α sign W. As α depends on all of W, the chain rule with the s
 
     ∂C/∂W_i = sign(W_i) ⟨G, sign W⟩ / n + α G_i 1[|W_i| ≤ 1].
 
-The paper has G_i / n in the first place: of the sum ``sign(W_i) ⟨G, sign W⟩`` the one term that belongs to i itself. Where a batch normalisation follows, C does not depend on the scale of W̃, and ``⟨G, sign W⟩`` is 0: what is left is
-the gradient of a network without α.
+The paper has G_i / n in the first place: of the sum ``sign(W_i) ⟨G, sign W⟩`` the one term that belongs to i itself.
+Where a batch normalisation follows, C does not depend on the scale of W̃, and ``⟨G, sign W⟩`` is 0: what is left is the
+gradient of a network without α.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ GRADIENTS = ("exact", "paper")
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 where ``x ≥ 0``, both zeros included, and −1 elsewhere, NaN included. The shape and type of ``x``, floating."""
+    """+1 where ``x ≥ 0``, both zeros included, and −1 elsewhere, NaN included; the shape and type of ``x``."""
     return _plus_minus(x >= 0, x.dtype)
 
 
@@ -35,7 +36,7 @@ def straight_through_sign(x: Tensor) -> Tensor:
 
 
 def probability(x: Tensor) -> Tensor:
-    """The "hard sigmoid" ``clip((x + 1) / 2, 0, 1)``: with this probability of +1, the mean of ±1 is ``clip(x, −1, 1)``."""
+    """``clip((x + 1) / 2, 0, 1)``, the "hard sigmoid": with this chance of +1, ±1 has the mean ``clip(x, −1, 1)``."""
     return ((x + 1) / 2).clamp(0, 1)
 
 

@@ -1,8 +1,8 @@
 """Binary-weight networks (BWN): signs times the scale that brings a filter nearest to its real weights. Chapter 08.
 
-Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks", ECCV
-2016, arXiv 1603.05279, section 3.1. As BinaryConnect, but with ``α sign W``, α = ‖W‖₁ / n of each filter (see `binarize`).
-It is trained and packed likewise, with `connect.clip` and `packed_weight.pack`.
+Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
+ECCV 2016, arXiv 1603.05279, section 3.1. As BinaryConnect, but with ``α sign W``, α = ‖W‖₁ / n of each filter (see
+`binarize`). It is trained and packed likewise, with `connect.clip` and `packed_weight.pack`.
 """
 
 from collections.abc import Iterable

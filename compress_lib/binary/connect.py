@@ -5,9 +5,9 @@ Courbariaux, Bengio, David, "BinaryConnect: training deep neural networks with b
 applies the gradient with respect to w_b to w; then w is clipped to [−1, 1], beyond which it would change nothing.
 Activations stay real.
 
-As the chance of +1, unlike a sign, depends on the size of w, random signs begin with weights that are spread over [−1, 1]. In
-evaluation the signs are taken in both cases, as these alone are stored; the paper computes with the real weights where it
-trained with random ones::
+As the chance of +1, unlike a sign, depends on the size of w, random signs begin with weights spread over [−1, 1]. In
+evaluation the signs are taken in both cases, as these alone are stored; the paper computes with the real weights where
+it trained with random ones::
 
     model = binarize(model)
     training.fit(model, images, labels, epochs=4, seed=0, after_step=clip)
@@ -75,6 +75,6 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, stochasti
 
 @torch.no_grad()
 def clip(model: nn.Module, lr: float = 0.0) -> None:
-    """Clip the real weights behind signs to [−1, 1], in place: an ``after_step`` of `training.fit`, whatever the ``lr``."""
+    """Clip the real weights behind signs to [−1, 1], in place: an ``after_step`` of `training.fit` for any ``lr``."""
     for weight in latent_weights(model):
         weight.clamp_(-1, 1)

@@ -1,9 +1,9 @@
 """Activations of k bits times signs, after DoReFa-Net. Chapter 08.
 
 Zhou, Wu, Ni, Zhou, Wen, Zou, "DoReFa-Net: training low bitwidth convolutional neural networks with low bitwidth
-gradients", arXiv 1606.06160, equations 5 and 11. An activation is clipped to [0, 1] and rounded to ``q / n`` with the code q
-from 0 to n = 2^k − 1; its gradient goes through the rounding, and is 0 outside [0, 1]. Weights are α sign W, with an α for
-each filter, as in `binarize` (the paper has one for all). Padding is with the code 0, a true zero.
+gradients", arXiv 1606.06160. An activation is clipped to [0, 1] and rounded to ``q / n`` with the code q from 0 to
+n = 2^k − 1; its gradient goes through the rounding, and is 0 outside [0, 1]. Weights are α sign W, with an α for each
+filter, as in `binarize` (the paper has one for all). Padding is with the code 0, a true zero.
 
 A code is a sum of its bits, ``q = Σ_i 2^i q_i``, and a bit is half of 1 and a sign, ``q_i = (1 + s_i) / 2``. So
 
@@ -22,6 +22,7 @@ from compress_lib.binary import xnor
 from compress_lib.binary.binarize import scale, sign, straight_through_sign
 
 MOST_BITS = 8
+_LARGEST = 1 << 23  # twice a sum is still a whole number of float32
 
 
 def codes(x: Tensor, bits: int) -> Tensor:
@@ -103,6 +104,8 @@ class MultibitConv2d(nn.Conv2d):
 
     def __init__(self, *places, bits: int, **named) -> None:
         super().__init__(*places, **named)
+        if isinstance(self.padding, str):
+            raise TypeError(f"padding must be a number or two, got {self.padding!r}")
         self.bits, self.highest = bits, _highest(bits)
 
     @classmethod
@@ -126,6 +129,8 @@ class _PackedMultibit(nn.Module):
     def __init__(self, layer: nn.Module, packed: Tensor) -> None:
         super().__init__()
         weight = layer.weight.detach()
+        if (count := weight[0].numel()) * layer.highest > _LARGEST:
+            raise ValueError(f"a sum of {count:,} codes of {layer.bits} bits may be beyond what float32 counts exactly")
         self.bits, self.highest = layer.bits, layer.highest
         self.register_buffer("weight", packed)
         self.register_buffer("scale", scale(weight) / layer.highest)

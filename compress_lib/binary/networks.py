@@ -1,8 +1,9 @@
 """From a network of floats to its binary or ternary train form, and from that to its packed deploy form. Chapter 08.
 
-The first and the last layer stay real, as in the papers: there are few weights in them, an image has more than two levels,
-and logits should have. Where activations become signs, or codes of few bits, a layer takes them itself (`xnor`, `multibit`),
-and the ReLU before it goes; if a pooling stands between the two, as in C-B-A-P order, the activation is put in its place.
+The first and the last layer stay real, as in the papers: there are few weights in them, an image has more than two
+levels, and logits should have. Where activations become signs, or codes of few bits, a layer takes them itself (`xnor`,
+`multibit`), and the ReLU before it goes; if a pooling stands between the two, as in C-B-A-P order, the activation is
+put in its place.
 """
 
 import copy
@@ -97,7 +98,7 @@ def deploy(trained: nn.Module) -> nn.Module:
     deployed = packed_weight.pack(trained)
     for name, module in trained.named_modules():
         if isinstance(module, _TRAIN_FORMS):
-            deployed.set_submodule(name, module.to_packed())
+            deployed = packed_weight.with_submodule(deployed, name, module.to_packed())
     return deployed
 
 

@@ -1,9 +1,10 @@
 """Layers with weights of ±α, or of −α, 0 and α, stored in one bit each, or in two; activations are real. Chapter 08.
 
-The train form is a parametrization of ``weight`` (`connect`, `bwn`, `ternary`), the deploy form a layer that holds signs,
-where there are zeros another bit that says where, and the scale. It makes the numbers of its weight anew each time it
-runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those of the train form
-to the last bit, as the two multiply the same weights. (``torch.stack((kept, signs))`` is a weight of `ops.ternary_linear`.)
+The train form is a parametrization of ``weight`` (`connect`, `bwn`, `ternary`), the deploy form a layer that holds
+signs, where there are zeros another bit that says where, and the scale. It makes the numbers of its weight anew each
+time it runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those of the
+train form to the last bit, as the two multiply the same weights. (``torch.stack((kept, signs))`` is a weight of
+`ops.ternary_linear`.)
 """
 
 import copy
@@ -79,15 +80,17 @@ def pack(model: nn.Module) -> nn.Module:
     Raises
     ------
     ValueError
-        If a convolution pads with something else than zeros.
+        If a convolution pads with something else than zeros, or another parametrization is stacked on such a one.
     """
     packed = copy.deepcopy(model).eval()
     for name, layer in model.named_modules():
         if parametrize.is_parametrized(layer, "weight") and hasattr(layer.parametrizations.weight[0], "parts"):
             chain = layer.parametrizations.weight
+            if len(chain) > 1:
+                raise ValueError(f"model must have one parametrization on the weight of {name!r}, not {len(chain)}")
             parts = chain[0].parts(chain.original)
             kind = PackedConv2d if isinstance(layer, nn.Conv2d) else PackedLinear
-            packed = _with_submodule(packed, name, kind(layer, *parts))
+            packed = with_submodule(packed, name, kind(layer, *parts))
     return packed
 
 
@@ -158,8 +161,8 @@ class PackedConv2d(_Packed):
         )
 
 
-def _with_submodule(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """The model with one submodule replaced, in place; a new model if that is the whole."""
+def with_submodule(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """The model with one submodule replaced, in place; the new module if its name, "", is that of the whole."""
     if not name:
         return module.eval()
     model.set_submodule(name, module.eval())

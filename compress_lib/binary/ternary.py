@@ -1,13 +1,13 @@
 """Ternary weight networks (TWN): weights of −α, 0 and α. Chapter 08.
 
-Li, Liu, "Ternary weight networks", arXiv 1605.04711 (2016). Weights up to a threshold Δ in magnitude become 0, the others
-α sign W with the mean α of their magnitudes, which is best for the Δ given:
+Li, Zhang, Liu, "Ternary weight networks", arXiv 1605.04711 (2016). Weights up to a threshold Δ in magnitude become 0,
+the others α sign W with the mean α of their magnitudes, which is best for the Δ given:
 
     ‖W − αT‖² = ‖W‖² − (Σ_{|W_i| > Δ} |W_i|)² / #{i: |W_i| > Δ}.
 
-For magnitudes of the density p, the fraction to be made largest is M(Δ)² / P(Δ) with ``M = ∫_Δ x p(x) dx`` and ``P = ∫_Δ p(x) dx``.
-Its derivative, ``p M (M − 2ΔP) / P²``, vanishes where the mean beyond the threshold, M/P = α, is twice the threshold: weights
-go to the nearer one of 0 and α. With E the mean of all magnitudes,
+For magnitudes of the density p, the fraction to be made largest is M(Δ)² / P(Δ) with ``M = ∫_Δ x p(x) dx`` and
+``P = ∫_Δ p(x) dx``. Its derivative, ``p M (M − 2ΔP) / P²``, vanishes where the mean beyond the threshold, M/P = α, is
+twice the threshold: weights go to the nearer one of 0 and α. With E the mean of all magnitudes,
 
 - uniform on [0, a]: α = (a + Δ) / 2, so Δ = a / 3, and E = a / 2: Δ/E = 2/3;
 - Gaussian: α = φ(t) / (1 − Φ(t)) with t = Δ/σ, which is 2t at t = 0.612, and E = √(2/π) σ: Δ/E = 0.767;
@@ -64,7 +64,7 @@ def optimal_ratio(distribution: str) -> float:
 
 
 def optimal_threshold(weight: Tensor) -> float:
-    """The Δ with the least ``‖W − αT‖²`` of all weights together, by trying every one: the largest magnitude that becomes 0.
+    """The Δ with the least ``‖W − αT‖²`` of all weights together, found by trying each: the largest to become 0.
 
     Raises
     ------

@@ -1,18 +1,19 @@
 """XNOR-Net: convolutions and linear layers that multiply signs by signs. Chapter 08.
 
-Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks", ECCV
-2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarize`), and A = the mean of ``|x|`` over
-channels,
+Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
+ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarize`), and A = the mean of ``|x|``
+over channels,
 
     x * W ≈ (sign x ⊛ sign W) ⊙ K α,   K = A * k,   k = 1 / (kh · kw) everywhere:
 
 K has, for each place of the output, the mean of ``|x|`` over what the filter sees there. With ``scale=True`` and
-``input_scale=True`` that is XNOR-Net; with neither a layer of binarized neural networks (BNN; Courbariaux, Hubara et al., NIPS
-2016, arXiv 1602.02830).
+``input_scale=True`` that is XNOR-Net; with neither a layer of binarized neural networks (BNN; Courbariaux, Hubara et
+al., NIPS 2016, arXiv 1602.02830).
 
-Signs have no 0. What is outside the image counts as the sign of 0, +1, in the product, and as 0 in A. The layers take the
-sign themselves, so no activation comes before them. What they compute is a whole number, times α, times K, plus the bias, in
-this order and in both forms, which is why the deploy form (`packed_xnor`) has the same outputs to the last bit.
+Signs have no 0. What is outside the image counts as the sign of 0, +1, in the product, and as 0 in A. The layers take
+the sign themselves, so no activation comes before them. What they compute is a whole number, times α, times K, plus the
+bias, in this order and in both forms, which is why the deploy form (`packed_xnor`) has the same outputs to the last
+bit.
 """
 
 import torch
@@ -161,7 +162,7 @@ def take_over(made: nn.Module, layer: nn.Module) -> nn.Module:
 
 
 class Whole(torch.autograd.Function):
-    """Rounds sums of whole numbers, which fast algorithms of convolution miss by a little; the gradient goes through."""
+    """Rounds sums of whole numbers, which fast convolutions may miss by a little; the gradient goes through."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

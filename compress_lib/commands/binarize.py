@@ -1,10 +1,10 @@
 """Train a binary or ternary network, pack it, and write its rows to the ledger of chapter 08.
 
 METHOD is one of: ``binaryconnect`` and ``binaryconnect-stochastic`` (Courbariaux et al., arXiv 1511.00363), ``bwn``,
-``xnor`` and ``xnor-without-k`` (Rastegari et al., arXiv 1603.05279), ``bnn`` (Courbariaux, Hubara et al., arXiv 1602.02830),
-``multibit`` (after Zhou et al., arXiv 1606.06160) and ``twn`` (Li, Liu, arXiv 1605.04711). The network is
-`compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the same start. What
-is measured is read back from a file.
+``xnor`` and ``xnor-without-k`` (Rastegari et al., arXiv 1603.05279), ``bnn`` (Courbariaux, Hubara et al., arXiv
+1602.02830), ``multibit`` (after Zhou et al., arXiv 1606.06160) and ``twn`` (Li, Zhang, Liu, arXiv 1605.04711). The
+network is `compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the same
+start, but with weight decay; where weights become signs there is none. What is measured is read back from a file.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel-size", type=int, default=3, help="of the binary convolutions (default 3)")
     parser.add_argument("--epochs", type=int, default=4, help="of training (default 4)")
     parser.add_argument("--images", type=int, default=20_000, help="training images per epoch (default 20000)")
-    parser.add_argument("--lr", type=float, default=0.05, help="peak learning rate (default 0.05)")
+    parser.add_argument("--lr", type=float, default=0.2, help="peak learning rate (default 0.2)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")

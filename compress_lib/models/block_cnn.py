@@ -1,8 +1,8 @@
 """A small network of blocks in either of two orders. Chapter 08.
 
-Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279, section 3.2, put the pooling (P) of a block of a convolution (C),
-a batch normalisation (B) and an activation (A) right after the convolution: as blocks then begin with B, they call this
-order B-A-C-P, and the usual one C-B-A-P. Written from the first convolution to the last layer the networks are
+Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279, section 3.2, put the pooling (P) of a block of a convolution
+(C), a batch normalisation (B) and an activation (A) right after the convolution: as blocks then begin with B, they call
+this order B-A-C-P, and the usual one C-B-A-P. Written from the first convolution to the last layer the networks are
 
     B-A-C-P   C P · B A C P · B A C P · B A L · B A L
     C-B-A-P   C B A P · C B A P · C B A P · L B A · L
@@ -30,7 +30,7 @@ def block_cnn(
     order : {"bacp", "cbap"}
         Of the blocks.
     width : int
-        w channels after the first and the second convolution, 2w after the third, 4w units after the first linear layer.
+        w channels after the first two convolutions, 2w after the third, 4w units after the first linear layer.
     kernel_size : int
         Of the second and the third convolution, odd; the first one's is 3.
 

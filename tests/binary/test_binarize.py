@@ -111,7 +111,7 @@ def by_hand(weight, upstream):
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 3), count=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_the_exact_gradient_is_that_of_the_surrogate(rows, count, seed):
-    """Finite differences of α(W) (sign W₀ + clip W − clip W₀), whose slopes at W₀ are by definition those of α sign W."""
+    """Finite differences of α(W) (sign W₀ + clip W − clip W₀), which at W₀ has the slopes of α sign W by definition."""
     weight, upstream = filters(rows, count, seed), filters(rows, count, seed + 1)
     at = weight.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(binarize.scaled_sign(at), at, upstream)

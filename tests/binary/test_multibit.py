@@ -109,5 +109,10 @@ def test_bad_bits(bits):
 def test_bad_layers():
     with pytest.raises(TypeError, match="layer must be a torch.nn.Linear, got Conv2d"):
         MultibitLinear.from_dense(nn.Conv2d(1, 1, 1), bits=2)
+    with pytest.raises(TypeError, match="padding must be a number or two, got 'same'"):
+        MultibitConv2d(1, 1, 3, padding="same", bits=2)
+    MultibitLinear.from_dense(nn.Linear(32_896, 1), bits=8).to_packed()
+    with pytest.raises(ValueError, match="a sum of 32,897 codes of 8 bits may be beyond what float32 counts exactly"):
+        MultibitLinear.from_dense(nn.Linear(32_897, 1), bits=8).to_packed()
     with pytest.raises(ValueError, match="layer must pad with zeros, by numbers"):
         MultibitConv2d.from_dense(nn.Conv2d(1, 1, 3, padding="same"), bits=2)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import training
-from compress_lib.binary import connect, networks
+from compress_lib.binary import connect, networks, xnor
 from compress_lib.coding import container
 from compress_lib.models import zoo
 from compress_lib.models.block_cnn import ORDERS, block_cnn
@@ -123,6 +123,12 @@ def test_a_file_of_another_form_is_refused(tmp_path):
         with pytest.raises(ValueError, match="model must be the network that its metadata describe"):
             container.save(deployed, tmp_path / "file", architecture="block-cnn", metadata=metadata)
     assert not (tmp_path / "file").exists()
+
+
+def test_a_single_layer_is_a_network():
+    layer = xnor.XnorLinear(70, 3)
+    x = torch.randn(5, 70)
+    assert torch.equal(networks.deploy(layer)(x), layer(x))
 
 
 def test_bad_input():

@@ -94,3 +94,10 @@ def test_only_zeros_are_padded():
     conv = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
     with pytest.raises(ValueError, match="padding_mode='zeros', got 'circular'"):
         packed_weight.pack(bwn.binarize(nn.Sequential(conv), ["0"]))
+
+
+def test_a_second_parametrization_is_not_lost_in_silence():
+    trained = bwn.binarize(nn.Linear(3, 2), [""])
+    nn.utils.parametrize.register_parametrization(trained, "weight", nn.Identity())
+    with pytest.raises(ValueError, match="model must have one parametrization on the weight of '', not 2"):
+        packed_weight.pack(trained)
