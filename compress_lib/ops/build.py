@@ -56,13 +56,14 @@ def library(main: str, sources: Mapping[str, bytes], check: Callable[[ctypes.CDL
     for name in sorted(sources):
         recipe += [name, hashlib.sha256(sources[name]).hexdigest()]
     stem = f"{Path(main).stem}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}-"
-    directory, problems = cache_directory(), []
+    directory, useless, problems = cache_directory(), [], []
     for path in sorted(directory.glob(f"{stem}*.so")):
         try:
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem.removeprefix(stem):
                 raise OSError("its content is not what was written")
             return _loaded(path, check)
         except (OSError, AttributeError) as error:  # a function is missing, or more is wrong
+            useless.append(path)
             problems.append(f"{path} was built again: {error}")
     with tempfile.TemporaryDirectory(prefix="compress_lib-") as scratch:
         built = _compile(compiler, main, sources, Path(scratch))
@@ -70,9 +71,10 @@ def library(main: str, sources: Mapping[str, bytes], check: Callable[[ctypes.CDL
         kept = directory / f"{stem}{hashlib.sha256(content).hexdigest()}.so"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for old in directory.glob(f"{stem}*.so"):
-                old.unlink(missing_ok=True)
             files.write(kept, content)
+            for path in useless:
+                if path != kept:
+                    path.unlink(missing_ok=True)
         except OSError as error:
             problems.append(f"{kept.name} cannot be kept, and every process builds its own: {error}")
             kept = built

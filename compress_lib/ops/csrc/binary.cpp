@@ -43,7 +43,7 @@ Status guarded(const Run& run) {
     try {
         run();
         return FINE;
-    } catch (...) {  // no memory, or no thread
+    } catch (...) {
         return NO_MEMORY;
     }
 }

@@ -17,6 +17,14 @@ struct Convolution {
     i64 image() const { return padded_height() * padded_width() * pixel(); }
 };
 
+// Memory that is not written before it is used, as a vector's would be.
+struct Words {
+    u64* const first;
+    explicit Words(i64 count) : first(new u64[count]) {}
+    Words(const Words&) = delete;
+    ~Words() { delete[] first; }
+};
+
 // The padding around one image: +1, as of a zero.
 inline void pack_padding(const Convolution& c, u64* image) {
     const i64 last = c.group_channels() % 64;
@@ -75,8 +83,8 @@ inline void convolve(const Kernel& kernel, const Convolution& c, int dtype, cons
     const i64 outputs = c.outputs / c.groups, pixels = c.output_height * c.output_width;
     const i64 pixel = c.pixel(), row = c.padded_width() * pixel, taps = c.kernel_height * c.kernel_width;
     if (!c.batch || !pixels || !outputs) return;
-    std::unique_ptr<u64[]> packed(new u64[c.batch * c.image()]);
-    pack_image(kernel, c, dtype, x, packed.get(), threads);
+    const Words packed(c.batch * c.image());
+    pack_image(kernel, c, dtype, x, packed.first, threads);
 
     std::vector<Segment> segments;  // pixels as rows
     for (i64 tap = 0; tap < taps; ++tap) {
@@ -91,7 +99,7 @@ inline void convolve(const Kernel& kernel, const Convolution& c, int dtype, cons
         for (Segment& s : segments) std::swap(s.row, s.column);
 
     for (i64 group = 0; group < c.groups; ++group) {
-        const Grid image = {packed.get() + group * c.words(), c.output_height, c.output_width,
+        const Grid image = {packed.first + group * c.words(), c.output_height, c.output_width,
                             c.image(), c.stride_height * row, c.stride_width * pixel};
         const Grid weights = {weight + group * outputs * taps * c.words(), 1, outputs, 0, 0, taps * c.words()};
         const float* scales = scale ? scale + group * outputs : nullptr;

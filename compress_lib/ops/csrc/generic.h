@@ -18,24 +18,24 @@ TARGET static void finish(const i32* counts, i64 n, i32 offset, i32 factor, floa
 }
 
 template <bool BOTH, int R>
-static void wide_tile(i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel, bool add, i32* counts) {
+static void wide_tile(i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel, bool add,
+                      i32* counts) {
     constexpr int MOST = WIDTH / LANES;
-    if (vectors == MOST) return sized_tile<BOTH, R, MOST>(row, segment, segments, panel, add, counts);
-    if constexpr (MOST > 1)
+    if constexpr (!BOTH && MOST > 1)
         if (vectors == 1) return sized_tile<BOTH, R, 1>(row, segment, segments, panel, add, counts);
-    if constexpr (MOST > 2)
+    if constexpr (!BOTH && MOST > 2)
         if (vectors == 2) return sized_tile<BOTH, R, 2>(row, segment, segments, panel, add, counts);
-    if constexpr (MOST > 3)
+    if constexpr (!BOTH && MOST > 3)
         if (vectors == 3) return sized_tile<BOTH, R, 3>(row, segment, segments, panel, add, counts);
+    sized_tile<BOTH, R, MOST>(row, segment, segments, panel, add, counts);
 }
 
 template <bool BOTH>
 static void any_tile(i64 rows, i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel,
                      bool add, i32* counts) {
     if (rows == HEIGHT) return wide_tile<BOTH, HEIGHT>(vectors, row, segment, segments, panel, add, counts);
-    for (; rows >= 2; rows -= 2, row += 2, counts += 2 * WIDTH)
+    for (; rows > 0; rows -= 2, row += 2, counts += 2 * WIDTH)
         wide_tile<BOTH, 2>(vectors, row, segment, segments, panel, add, counts);
-    if (rows) wide_tile<BOTH, 1>(vectors, row, segment, segments, panel, add, counts);
 }
 
 static void tile(bool both, i64 rows, i64 columns, const u64* const* row, const Segment* segment, i64 segments,

@@ -1,10 +1,6 @@
 // Every binary product is one loop: count bits of (row AND/XOR column), over tiles of rows and columns.
 #pragma once
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "threads.h"
@@ -148,7 +144,7 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     for (Workspace& w : workspaces) {
         w.panel.resize(longest * kernel.width + 8);
         w.counts.resize((once ? kernel.height : rows_each) * kernel.width);
-        w.row.resize(rows_each);
+        w.row.resize(rows_each + 1);
         w.column.resize(kernel.width);
     }
     parallel(cuts * panels, threads, [&](i64 task, i64 thread) {
@@ -156,10 +152,12 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
         u64* panel = reinterpret_cast<u64*>((reinterpret_cast<std::uintptr_t>(w.panel.data()) + 63) & ~std::uintptr_t(63));
         const i64 r0 = task / panels * rows_each, rows = std::min(rows_each, p.row_count - r0);
         const i64 c0 = task % panels * kernel.width, columns = std::min(kernel.width, p.column_count - c0);
-        const i64 lanes = divide_up(columns, kernel.lanes) * kernel.lanes;
+        // The AND of planes has tiles of one width only, to be compiled sooner.
+        const i64 lanes = p.both ? kernel.width : divide_up(columns, kernel.lanes) * kernel.lanes;
         p.rows.fill(r0, rows, w.row.data());
         p.columns.fill(c0, columns, w.column.data());
-        std::fill(w.column.begin() + columns, w.column.end(), w.column[columns - 1]);  // lanes that nobody reads
+        std::fill(w.column.begin() + columns, w.column.end(), w.column[columns - 1]);  // lanes that nobody reads,
+        w.row[rows] = w.row[rows - 1];                                                  // and a row for an odd one's tile
         for (const Block& b : blocks) {
             const Segment* segments = p.segments.data() + b.first;
             build_panel(w.column.data(), lanes, segments, b.count, panel);

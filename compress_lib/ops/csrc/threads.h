@@ -1,8 +1,9 @@
 // Tasks on several threads: those that PyTorch's OpenMP keeps waiting, where it is GNU's; else new ones.
 #pragma once
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 #if defined(__linux__)
@@ -19,18 +20,22 @@ void parallel(std::int64_t tasks, std::int64_t threads, const Run& run) {
         std::int64_t tasks;
         std::atomic<std::int64_t> task{0}, thread{0};
 
-        void work() {
-            const std::int64_t own = thread++;
-            for (std::int64_t i; (i = task++) < tasks;) run(i, own);
+        static void* work(void* self) {
+            Job& job = *static_cast<Job*>(self);
+            const std::int64_t own = job.thread++;
+            for (std::int64_t i; (i = job.task++) < job.tasks;) job.run(i, own);
+            return nullptr;
         }
     } job{run, tasks};
-    if (threads <= 1) return job.work();
+    if (threads <= 1) return void(Job::work(&job));
 #if defined(__linux__)
     if (GOMP_parallel)
-        return GOMP_parallel([](void* p) { static_cast<Job*>(p)->work(); }, &job, static_cast<unsigned>(threads), 0);
+        return GOMP_parallel([](void* self) { Job::work(self); }, &job, static_cast<unsigned>(threads), 0);
 #endif
-    std::vector<std::thread> others;
-    for (std::int64_t i = 1; i < threads; ++i) others.emplace_back([&job] { job.work(); });
-    job.work();
-    for (std::thread& other : others) other.join();
+    std::vector<pthread_t> others;
+    others.reserve(threads);
+    for (pthread_t other; static_cast<std::int64_t>(others.size()) + 1 < threads; others.push_back(other))
+        if (pthread_create(&other, nullptr, Job::work, &job)) break;  // those that there are do all tasks
+    Job::work(&job);
+    for (pthread_t other : others) pthread_join(other, nullptr);
 }
