@@ -108,7 +108,8 @@ def binary_linear(x: Tensor, packed_weight: Tensor, in_features: int, scale: flo
     Raises
     ------
     TypeError, ValueError
-        If an argument has another type, dtype, shape or device, or ``packed_weight`` has bits after ``in_features``.
+        If an argument has another type, dtype, shape or device; on the CPU, if ``packed_weight`` has ones after
+        ``in_features``.
     """
     x = checks.floats("x", x)
     checks.features(in_features)
@@ -159,8 +160,8 @@ def binary_conv2d(
     Raises
     ------
     TypeError, ValueError
-        If an argument has another type, dtype, shape or device, ``packed_weight`` has bits after its channels, a sum has
-        more than 2^24 terms or the padded image is smaller than the kernel.
+        If an argument has another type, dtype, shape or device, a sum has more than 2^24 terms or the padded image is
+        smaller than the kernel; on the CPU, if ``packed_weight`` has ones after its channels.
     """
     x = checks.floats("x", x, 4)
     checks.integer("groups", groups, 1, 2**31 - 1)

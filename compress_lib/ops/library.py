@@ -1,7 +1,8 @@
 """The operators as PyTorch knows them: ``torch.ops.compress_lib``, for eager calls and for ``torch.compile``. Chapter 08.
 
-Each has a schema, a kernel for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of the output. The
-arguments have been checked by the functions of `compress_lib.ops`.
+Each has a schema, an implementation for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of the
+output. The arguments have been checked by the functions of `compress_lib.ops`. Ones after the end of a row of the weight,
+which would be counted, are looked for on the CPU only: on a GPU the look would wait for it.
 """
 
 import torch
@@ -27,6 +28,11 @@ def _cpu(function):
     return function
 
 
+def _cuda(function):
+    _library.impl(function.__name__.removeprefix("cuda_"), function, "CUDA")
+    return function
+
+
 def _fake(function):
     torch.library.register_fake(f"compress_lib::{function.__name__.removeprefix('fake_')}", function, lib=_library)
     return function
@@ -38,12 +44,20 @@ def pack_signs(x: Tensor) -> Tensor:
     return packing.pack_signs(x) if backend == "reference" else native.pack_signs(x, backend)
 
 
+@_cuda
+def cuda_pack_signs(x: Tensor) -> Tensor:
+    from compress_lib.ops import triton_kernels  # here, as importing Triton takes time, and only GPUs need it
+
+    return triton_kernels.pack_signs(x)
+
+
 @_fake
 def fake_pack_signs(x: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], packing.words(x.shape[-1]), dtype=torch.int64)
 
 
 @_cpu
+@_cuda
 def unpack_signs(packed: Tensor, n: int) -> Tensor:
     return packing.unpack_signs(packed, n)
 
@@ -57,6 +71,11 @@ def fake_unpack_signs(packed: Tensor, n: int) -> Tensor:
 def pack_codes(codes: Tensor, bits: int) -> Tensor:
     backend = native.backend()
     return packing.pack_codes(codes, bits) if backend == "reference" else native.pack_codes(codes, bits, backend)
+
+
+@_cuda
+def cuda_pack_codes(codes: Tensor, bits: int) -> Tensor:
+    return packing.pack_codes(codes, bits)
 
 
 @_fake
@@ -75,6 +94,14 @@ def binary_linear(x: Tensor, weight: Tensor, n: int, scale: Tensor | None) -> Te
         packed = native.pack_signs(x, backend).view(-1, weight.shape[1])
         product = native.binary_linear(packed, weight, n, scale, backend)
     return product.view(*x.shape[:-1], len(weight))
+
+
+@_cuda
+def cuda_binary_linear(x: Tensor, weight: Tensor, n: int, scale: Tensor | None) -> Tensor:
+    from compress_lib.ops import triton_kernels
+
+    product = triton_kernels.binary_linear(triton_kernels.pack_signs(x), weight, n)
+    return product.float() if scale is None else product * scale
 
 
 @_fake
@@ -96,6 +123,18 @@ def binary_conv2d(
     dense = x.contiguous(memory_format=_memory_format(x))
     native.binary_conv2d(dense, weight, stride, padding, dilation, groups, scale, out, backend)
     return out
+
+
+@_cuda
+def cuda_binary_conv2d(
+    x: Tensor, weight: Tensor, stride: list, padding: list, dilation: list, groups: int, scale: Tensor | None
+) -> Tensor:
+    from compress_lib.ops import triton_kernels
+
+    packed, channels = triton_kernels.pack_image(x, groups), x.shape[1] // groups
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    product = triton_kernels.binary_conv2d(packed, weight, channels, **geometry, memory_format=_memory_format(x))
+    return product.float() if scale is None else product * scale.view(-1, 1, 1)
 
 
 @_fake
@@ -120,6 +159,11 @@ def plane_product(x: Tensor, x_values: list, weight: Tensor, weight_values: list
         packing.check_end(weight, n)
         return reference.plane_product(x, x_values, weight, weight_values, n)
     return native.plane_product(x, x_values, weight, weight_values, n, backend)
+
+
+@_cuda
+def cuda_plane_product(x: Tensor, x_values: list, weight: Tensor, weight_values: list, n: int) -> Tensor:
+    return reference.plane_product(x, x_values, weight, weight_values, n)
 
 
 @_fake

@@ -72,3 +72,14 @@ def test_compiled_by_inductor():
     x = torch.randn(3, 70)
     compiled = torch.compile(lambda x: ops.binary_linear(x, weight, 70), fullgraph=True)
     assert torch.equal(compiled(x), ops.binary_linear(x, weight, 70))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, samples in SAMPLES.items() for each in samples])
+def test_a_gpu_gives_the_same_numbers(name, arguments):
+    operator = getattr(operators, name)
+    moved = [each.cuda() if isinstance(each, torch.Tensor) else each for each in arguments]
+    found, wanted = operator(*moved), operator(*arguments)
+    assert torch.equal(found.cpu(), wanted)
+    assert found.stride() == wanted.stride()
+    torch.library.opcheck(operator.default, tuple(moved))
