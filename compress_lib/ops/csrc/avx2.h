@@ -31,10 +31,6 @@ TARGET static inline V negative(V bits, std::uint32_t) {
     const V minus_zero = _mm256_cmpeq_epi32(bits, _mm256_set1_epi32(INT32_MIN));
     return _mm256_or_si256(_mm256_cmpgt_epi32(bits, _mm256_set1_epi32(INF32)), _mm256_andnot_si256(minus_zero, bits));
 }
-TARGET static inline V negative(V bits, u64) {
-    const V minus_zero = _mm256_cmpeq_epi64(bits, _mm256_set1_epi64x(INT64_MIN));
-    return _mm256_or_si256(_mm256_cmpgt_epi64(bits, _mm256_set1_epi64x(INF64)), _mm256_andnot_si256(minus_zero, bits));
-}
 TARGET static inline V negative(V bits, std::uint16_t infinite) {
     const V minus_zero = _mm256_cmpeq_epi16(bits, _mm256_set1_epi16(INT16_MIN));
     const V nan = _mm256_cmpgt_epi16(bits, _mm256_set1_epi16(static_cast<short>(infinite)));
@@ -46,10 +42,7 @@ TARGET static inline V vector(const void* x, i64 i) { return _mm256_loadu_si256(
 template <class Bits, Bits INFINITE>
 TARGET static inline u64 whole_word(const void* x) {
     u64 word = 0;
-    if constexpr (sizeof(Bits) == 8) {
-        for (int i = 0; i < 16; ++i)
-            word |= u64(_mm256_movemask_pd(_mm256_castsi256_pd(negative(vector(x, i), INFINITE)))) << 4 * i;
-    } else if constexpr (sizeof(Bits) == 4) {
+    if constexpr (sizeof(Bits) == 4) {
         for (int i = 0; i < 8; ++i)
             word |= u64(_mm256_movemask_ps(_mm256_castsi256_ps(negative(vector(x, i), INFINITE)))) << 8 * i;
     } else {
@@ -76,7 +69,7 @@ TARGET static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
     return word;
 }
 
-constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, finish, transpose,
-                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, pack<u64, INF64>}, plane};
+constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, nullptr, finish, transpose,
+                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, portable::pack<u64, INF64>}, plane};
 #undef TARGET
 }  // namespace avx2

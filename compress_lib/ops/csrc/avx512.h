@@ -47,6 +47,36 @@ TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64
 
 #include "generic.h"
 
+template <int Q>
+TARGET static inline void few_columns(const u64* row, const u64* columns, i64 words, i32* counts) {
+    V sum[Q];
+    for (int q = 0; q < Q; ++q) sum[q] = _mm512_setzero_si512();
+    i64 k = 0;
+    for (; k + LANES <= words; k += LANES) {
+        const V a = _mm512_loadu_si512(row + k);
+#pragma GCC unroll 8
+        for (int q = 0; q < Q; ++q) {
+            const V bits = _mm512_xor_si512(a, _mm512_loadu_si512(columns + q * words + k));
+            sum[q] = _mm512_add_epi64(sum[q], _mm512_popcnt_epi64(bits));
+        }
+    }
+    if (k < words) {
+        const __mmask8 rest = static_cast<__mmask8>((1 << (words - k)) - 1);
+        const V a = _mm512_maskz_loadu_epi64(rest, row + k);
+        for (int q = 0; q < Q; ++q) {
+            const V bits = _mm512_xor_si512(a, _mm512_maskz_loadu_epi64(rest, columns + q * words + k));
+            sum[q] = _mm512_add_epi64(sum[q], _mm512_popcnt_epi64(bits));
+        }
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; ++q) counts[q] = static_cast<i32>(_mm512_reduce_add_epi64(sum[q]));
+}
+
+TARGET static void few(const u64* row, const u64* columns, i64 count, i64 words, i32* counts) {
+    for (; count >= 8; count -= 8, columns += 8 * words, counts += 8) few_columns<8>(row, columns, words, counts);
+    for (; count; --count, columns += words, ++counts) few_columns<1>(row, columns, words, counts);
+}
+
 // `sign` of portable.h, of the numbers whose bit in `which` is set.
 template <class Bits, Bits INFINITE>
 TARGET static inline u64 some(const void* x, u64 which) {
@@ -54,14 +84,10 @@ TARGET static inline u64 some(const void* x, u64 which) {
         const V bits = _mm512_maskz_loadu_epi16(static_cast<__mmask32>(which), x);
         const __mmask32 zero = _mm512_cmpeq_epi16_mask(bits, _mm512_set1_epi16(INT16_MIN));
         return (_mm512_cmple_epu16_mask(bits, _mm512_set1_epi16(static_cast<short>(INFINITE))) | zero) & which;
-    } else if constexpr (sizeof(Bits) == 4) {
+    } else {
         const V bits = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(which), x);
         const __mmask16 zero = _mm512_cmpeq_epi32_mask(bits, _mm512_set1_epi32(INT32_MIN));
         return (_mm512_cmple_epu32_mask(bits, _mm512_set1_epi32(INFINITE)) | zero) & which;
-    } else {
-        const V bits = _mm512_maskz_loadu_epi64(static_cast<__mmask8>(which), x);
-        const __mmask8 zero = _mm512_cmpeq_epi64_mask(bits, _mm512_set1_epi64(INT64_MIN));
-        return (_mm512_cmple_epu64_mask(bits, _mm512_set1_epi64(INFINITE)) | zero) & which;
     }
 }
 
@@ -89,7 +115,7 @@ TARGET static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
     return _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(1 << bit)));
 }
 
-constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, finish, transpose,
-                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, pack<u64, INF64>}, plane};
+constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, few, finish, transpose,
+                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, portable::pack<u64, INF64>}, plane};
 #undef TARGET
 }  // namespace avx512

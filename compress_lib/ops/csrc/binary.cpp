@@ -48,6 +48,22 @@ Status guarded(const Run& run) {
     }
 }
 
+constexpr i64 FEW_ROWS = 4, FEW_COLUMNS = 128;
+
+void few_rows(const Kernel& kernel, const u64* x, i64 rows, const u64* weight, i64 columns, i64 n, const float* scale,
+              float* out, i64 threads) {
+    const i64 words = divide_up(n, 64);
+    threads = std::min(threads, 1 + columns * words / (1 << 16));
+    parallel(divide_up(columns, FEW_COLUMNS), threads, [&](i64 task, i64) {
+        const i64 c = task * FEW_COLUMNS, count = std::min(FEW_COLUMNS, columns - c);
+        i32 counts[FEW_COLUMNS];
+        for (i64 r = 0; r < rows; ++r) {
+            kernel.few(x + r * words, weight + c * words, count, words, counts);
+            kernel.finish(counts, count, static_cast<i32>(n), -2, 1, scale ? scale + c : nullptr, out + r * columns + c);
+        }
+    });
+}
+
 // Whether rows of n bits end in zeros, so that they cancel in a product.
 bool clean(const u64* packed, i64 rows, i64 n) {
     const i64 words = divide_up(n, 64);
@@ -96,6 +112,8 @@ EXPORT int cl_linear(int backend, const u64* x, i64 rows, const u64* weight, i64
                      float* out, i64 threads) {
     if (!clean(weight, columns, n)) return ONES_AFTER_THE_END;
     const i64 words = divide_up(n, 64);
+    const Kernel& kernel = *find(backend);
+    if (kernel.few && rows <= FEW_ROWS) return guarded([&] { few_rows(kernel, x, rows, weight, columns, n, scale, out, threads); });
     return guarded([&] {
         Product p = {};
         p.rows = {x, 1, std::max<i64>(rows, 1), 0, 0, words}, p.row_count = rows;
@@ -103,7 +121,7 @@ EXPORT int cl_linear(int backend, const u64* x, i64 rows, const u64* weight, i64
         p.segments = {{0, 0, words, 1}};
         p.offset = static_cast<i32>(n), p.factor = -2;
         p.floats = out, p.row_stride = columns, p.column_scale = scale;
-        multiply(*find(backend), p, threads);
+        multiply(kernel, p, threads);
     });
 }
 

@@ -40,6 +40,8 @@ struct Kernel {
     i64 height, width, lanes;
     void (*tile)(bool both, i64 rows, i64 columns, const u64* const* row, const Segment*, i64 segments, const u64* panel,
                  bool add, i32* counts);
+    // Counts of one row and many columns, words apart, without a panel: quicker where a panel meets few rows. Or null.
+    void (*few)(const u64* row, const u64* columns, i64 count, i64 words, i32* counts);
     void (*finish)(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales, float* out);
     void (*transpose)(u64* words);  // a square of 64 × 64 bits
     void (*pack[4])(const void* x, i64 n, u64* words);  // float32, float16, bfloat16, float64
