@@ -75,7 +75,7 @@ def optimal_threshold(weight: Tensor) -> float:
     if not len(magnitude) or not magnitude.isfinite().all():
         raise ValueError("weight must have finite elements, one at least")
     explained = magnitude.cumsum(0).square() / torch.arange(1, len(magnitude) + 1, dtype=torch.float64)
-    explained[:-1][magnitude[:-1] == magnitude[1:]] = -1  # no threshold parts equals
+    # Among equals the fraction is convex in how many of them are kept, so that all are or none.
     kept = int(explained.argmax()) + 1
     return magnitude[kept].item() if kept < len(magnitude) else 0.0
 
