@@ -5,6 +5,7 @@ from torch import Tensor
 
 from compress_lib.ops import reference
 
+_INTEGERS = (int, torch.SymInt)
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -21,7 +22,7 @@ def floats(name: str, x: Tensor, dims: int | None = None) -> Tensor:
 
 def integer(name: str, value: int, least: int, most: int) -> int:
     """The number, if it is an integer in this range."""
-    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+    if isinstance(value, bool) or not isinstance(value, _INTEGERS):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least} to {most:,}, got {value}")

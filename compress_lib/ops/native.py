@@ -9,7 +9,6 @@ import ctypes
 import os
 import threading
 import warnings
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from compress_lib.ops import build, packing
 BACKENDS = ("portable", "avx2", "avx512", "neon")  # in the order of their numbers in binary.cpp; the better is later
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
 _SOURCES = Path(__file__).parent / "csrc"
-_lock = threading.Lock()
+_lock, _loaded = threading.Lock(), []
 
 
 class _Convolution(ctypes.Structure):
@@ -135,11 +134,14 @@ def _at(x: Tensor | None) -> int | None:
 
 
 def _library() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
+    if _loaded:  # without the lock, which a small layer would notice
+        return _loaded[0]
     with _lock:
-        return _load()
+        if not _loaded:
+            _loaded.append(_load())
+    return _loaded[0]
 
 
-@cache
 def _load() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
     """The library, its backends on this machine, and what went wrong."""
     sources = {path.name: path.read_bytes() for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h")}

@@ -31,9 +31,7 @@ def cache(tmp_path, monkeypatch):
 def fresh(monkeypatch):
     """As if nothing had been loaded, during the test."""
     monkeypatch.delenv("COMPRESS_LIB_BACKEND", raising=False)
-    native._load.cache_clear()
-    yield
-    native._load.cache_clear()
+    monkeypatch.setattr(native, "_loaded", [])
 
 
 def check(library):
@@ -192,7 +190,7 @@ def test_a_compiler_that_fails(fresh, cache, tmp_path, monkeypatch, text, messag
     with pytest.warns(RuntimeWarning, match=message) as said:
         assert ops.backend() == "reference"
     assert len(said) == 1
-    native._load.cache_clear()
+    monkeypatch.setattr(native, "_loaded", [])
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(build, "OPTIONS", ("-O0", *build.OPTIONS[1:]))  # quicker
     assert ops.backend() != "reference"

@@ -17,7 +17,7 @@ TARGET static inline V differ(V a, V b) { return _mm256_xor_si256(a, b); }
 TARGET static inline V add_bytes(V a, V b) { return _mm256_add_epi8(a, b); }
 TARGET static inline V words(V v) { return _mm256_sad_epu8(v, _mm256_setzero_si256()); }
 TARGET static inline V bytes(V v) {
-    const V ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const V ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     const V half = _mm256_set1_epi8(15);
     const V low = _mm256_shuffle_epi8(ones, _mm256_and_si256(v, half));
     return _mm256_add_epi8(low, _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(v, 4), half)));
@@ -64,12 +64,16 @@ TARGET static void pack(const void* x, i64 n, u64* word) {
 TARGET static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
     if (n < 64) return portable::plane(codes, n, bit);
     u64 word = 0;
-    for (int i = 0; i < 2; ++i)  // the bit moves to the top of its byte; what its neighbours shift in stays below
-        word |= u64(std::uint32_t(_mm256_movemask_epi8(_mm256_sll_epi16(vector(codes, i), _mm_cvtsi32_si128(7 - bit))))) << 32 * i;
+    for (int i = 0; i < 2; ++i) {  // the bit moves to the top of its byte; what its neighbours shift in stays below
+        const V top = _mm256_sll_epi16(vector(codes, i), _mm_cvtsi32_si128(7 - bit));
+        word |= u64(std::uint32_t(_mm256_movemask_epi8(top))) << 32 * i;
+    }
     return word;
 }
 
 constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, nullptr, finish, transpose,
-                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, portable::pack<u64, INF64>}, plane};
+                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>,
+                            portable::pack<u64, INF64>},
+                           plane};
 #undef TARGET
 }  // namespace avx2

@@ -48,7 +48,7 @@ Status guarded(const Run& run) {
     }
 }
 
-constexpr i64 FEW_ROWS = 4, FEW_COLUMNS = 128;
+constexpr i64 FEW_ROWS = 8, FEW_COLUMNS = 128;
 
 void few_rows(const Kernel& kernel, const u64* x, i64 rows, const u64* weight, i64 columns, i64 n, const float* scale,
               float* out, i64 threads) {
@@ -59,7 +59,8 @@ void few_rows(const Kernel& kernel, const u64* x, i64 rows, const u64* weight, i
         i32 counts[FEW_COLUMNS];
         for (i64 r = 0; r < rows; ++r) {
             kernel.few(x + r * words, weight + c * words, count, words, counts);
-            kernel.finish(counts, count, static_cast<i32>(n), -2, 1, scale ? scale + c : nullptr, out + r * columns + c);
+            const float* scales = scale ? scale + c : nullptr;
+            kernel.finish(counts, count, static_cast<i32>(n), -2, 1, scales, out + r * columns + c);
         }
     });
 }
@@ -113,7 +114,8 @@ EXPORT int cl_linear(int backend, const u64* x, i64 rows, const u64* weight, i64
     if (!clean(weight, columns, n)) return ONES_AFTER_THE_END;
     const i64 words = divide_up(n, 64);
     const Kernel& kernel = *find(backend);
-    if (kernel.few && rows <= FEW_ROWS) return guarded([&] { few_rows(kernel, x, rows, weight, columns, n, scale, out, threads); });
+    if (kernel.few && rows <= FEW_ROWS)
+        return guarded([&] { few_rows(kernel, x, rows, weight, columns, n, scale, out, threads); });
     return guarded([&] {
         Product p = {};
         p.rows = {x, 1, std::max<i64>(rows, 1), 0, 0, words}, p.row_count = rows;
@@ -126,8 +128,8 @@ EXPORT int cl_linear(int backend, const u64* x, i64 rows, const u64* weight, i64
 }
 
 // x: (x_planes, rows, ⌈n/64⌉), weight: (weight_planes, columns, ⌈n/64⌉), the planes' values, out: (rows, columns).
-EXPORT int cl_planes(int backend, const u64* x, i64 rows, const i32* x_values, i64 x_planes, const u64* weight, i64 columns,
-                     const i32* weight_values, i64 weight_planes, i64 n, i32* out, i64 threads) {
+EXPORT int cl_planes(int backend, const u64* x, i64 rows, const i32* x_values, i64 x_planes, const u64* weight,
+                     i64 columns, const i32* weight_values, i64 weight_planes, i64 n, i32* out, i64 threads) {
     if (!clean(weight, weight_planes * columns, n)) return ONES_AFTER_THE_END;
     const i64 words = divide_up(n, 64);
     return guarded([&] {

@@ -1,6 +1,6 @@
-// The tile of processors that count bits byte by byte: included inside a namespace that has V, a vector of LANES words, and
-// load, store, spread (a word to all lanes), both (AND), differ (XOR), bytes (the ones of each byte), add_bytes, and words
-// (the sum of the bytes of each word).
+// The tile of processors that count bits byte by byte: included inside a namespace that has V, a vector of LANES words,
+// and load, store, spread (a word to all lanes), both (AND), differ (XOR), bytes (ones of each byte), add_bytes, and
+// words (the sum of the bytes of each word).
 
 template <int R, int Q>
 TARGET static inline void flush(V (&count)[R][Q], i32 weight, bool add, i32* counts) {

@@ -57,7 +57,8 @@ inline void pack_image(const Kernel& kernel, const Convolution& c, int dtype, co
         return parallel(c.batch * c.height, threads, [&](i64 line, i64) {
             const char* from = bytes + line * c.width * c.channels * size;
             u64* to = inside + line / c.height * c.image() + line % c.height * c.padded_width() * pixel;
-            for (i64 i = 0; i < c.width * c.groups; ++i, from += members * size, to += c.words()) pack(from, members, to);
+            for (i64 i = 0; i < c.width * c.groups; ++i, from += members * size, to += c.words())
+                pack(from, members, to);
         });
     // 64 pixels of 64 channels are a square of bits; it is packed along the pixels, which are neighbours, then turned.
     const i64 squares = divide_up(pixels, 64);

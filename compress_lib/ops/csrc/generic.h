@@ -1,16 +1,17 @@
-// What every processor's kernel has in common, compiled for it: included inside its namespace, after TARGET, its attribute,
-// LANES, the words in a vector, HEIGHT and WIDTH, of its largest tile, and sized_tile.
+// What every processor's kernel has in common, compiled for it: included inside its namespace, after TARGET, its
+// attribute, LANES, the words in a vector, HEIGHT and WIDTH, of its largest tile, and sized_tile.
 
 // Counts to float32 numbers.
-TARGET static inline void finish_some(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales,
-                                      float* out) {
+TARGET static inline void finish_some(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale,
+                                      const float* scales, float* out) {
     if (scales)
         for (i64 i = 0; i < n; ++i) out[i] = static_cast<float>(offset + factor * counts[i]) * scales[i];
     else
         for (i64 i = 0; i < n; ++i) out[i] = static_cast<float>(offset + factor * counts[i]) * row_scale;
 }
 
-TARGET static void finish(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales, float* out) {
+TARGET static void finish(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales,
+                          float* out) {
     if (n == WIDTH)  // a number that the compiler knows
         finish_some(counts, WIDTH, offset, factor, row_scale, scales, out);
     else
@@ -18,8 +19,8 @@ TARGET static void finish(const i32* counts, i64 n, i32 offset, i32 factor, floa
 }
 
 template <bool BOTH, int R>
-static void wide_tile(i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel, bool add,
-                      i32* counts) {
+static void wide_tile(i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel,
+                      bool add, i32* counts) {
     constexpr int MOST = WIDTH / LANES;
     if constexpr (!BOTH && MOST > 1)
         if (vectors == 1) return sized_tile<BOTH, R, 1>(row, segment, segments, panel, add, counts);
@@ -31,8 +32,8 @@ static void wide_tile(i64 vectors, const u64* const* row, const Segment* segment
 }
 
 template <bool BOTH>
-static void any_tile(i64 rows, i64 vectors, const u64* const* row, const Segment* segment, i64 segments, const u64* panel,
-                     bool add, i32* counts) {
+static void any_tile(i64 rows, i64 vectors, const u64* const* row, const Segment* segment, i64 segments,
+                     const u64* panel, bool add, i32* counts) {
     if (rows == HEIGHT) return wide_tile<BOTH, HEIGHT>(vectors, row, segment, segments, panel, add, counts);
     for (; rows > 0; rows -= 2, row += 2, counts += 2 * WIDTH)
         wide_tile<BOTH, 2>(vectors, row, segment, segments, panel, add, counts);

@@ -45,7 +45,8 @@ static inline V bytes(V v) {
 
 template <class Bits, Bits INFINITE>
 static void pack(const void* x, i64 n, u64* word) {
-    for (i64 i = 0; i < n; i += 64) *word++ = sign_word<Bits, INFINITE>(static_cast<const Bits*>(x) + i, std::min<i64>(64, n - i));
+    const Bits* bits = static_cast<const Bits*>(x);
+    for (; n > 0; n -= 64, bits += 64) *word++ = sign_word<Bits, INFINITE>(bits, std::min<i64>(64, n));
 }
 
 static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
@@ -55,6 +56,8 @@ static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
 }
 
 constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, nullptr, finish, transpose,
-                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>, pack<u64, INF64>}, plane};
+                           {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>,
+                            pack<u64, INF64>},
+                           plane};
 #undef TARGET
 }  // namespace portable

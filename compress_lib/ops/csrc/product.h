@@ -9,8 +9,8 @@ using u64 = std::uint64_t;
 using i64 = std::int64_t;
 using i32 = std::int32_t;
 
-// Where the packed rows of a factor begin: item i is (a, b, c) of a grid in which c runs fastest. A matrix has one axis,
-// the pixels of a batch of images have three.
+// Where the packed rows of a factor begin: item i is (a, b, c) of a grid in which c runs fastest. A matrix has one
+// axis, the pixels of a batch of images have three.
 struct Grid {
     const u64* base;
     i64 size_b, size_c;
@@ -34,12 +34,13 @@ struct Segment {
     i32 weight;
 };
 
-// Of a processor: a tile of up to `height` rows and `width` columns, the columns interleaved in a panel (panel[k][column],
-// whole vectors of `lanes` columns). The counts go to counts[row][width], added to what is there or not.
+// Of a processor: a tile of up to `height` rows and `width` columns, the columns interleaved in a panel
+// (panel[k][column], whole vectors of `lanes` columns). The counts go to counts[row][width], added to what is there or
+// not.
 struct Kernel {
     i64 height, width, lanes;
-    void (*tile)(bool both, i64 rows, i64 columns, const u64* const* row, const Segment*, i64 segments, const u64* panel,
-                 bool add, i32* counts);
+    void (*tile)(bool both, i64 rows, i64 columns, const u64* const* row, const Segment*, i64 segments,
+                 const u64* panel, bool add, i32* counts);
     // Counts of one row and many columns, words apart, without a panel: quicker where a panel meets few rows. Or null.
     void (*few)(const u64* row, const u64* columns, i64 count, i64 words, i32* counts);
     void (*finish)(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales, float* out);
@@ -126,7 +127,7 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     const std::vector<Block> blocks = cut(p.segments);
     i64 total = 0, longest = 1;
     for (const Block& b : blocks) total += b.words, longest = std::max(longest, b.words);
-    threads = std::min(threads, 1 + p.row_count * p.column_count / kernel.lanes * total / (WORK_PER_THREAD / kernel.lanes));
+    threads = std::min(threads, static_cast<i64>(1 + 1.0 * p.row_count * p.column_count * total / WORK_PER_THREAD));
 
     const i64 panels = divide_up(p.column_count, kernel.width);
     i64 most = std::min(MOST_ROWS, std::max(ROW_BYTES / 8 / longest, 4 * kernel.height));
@@ -151,15 +152,16 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
     }
     parallel(cuts * panels, threads, [&](i64 task, i64 thread) {
         Workspace& w = workspaces[thread];
-        u64* panel = reinterpret_cast<u64*>((reinterpret_cast<std::uintptr_t>(w.panel.data()) + 63) & ~std::uintptr_t(63));
+        const auto address = reinterpret_cast<std::uintptr_t>(w.panel.data());
+        u64* panel = reinterpret_cast<u64*>((address + 63) & ~std::uintptr_t(63));
         const i64 r0 = task / panels * rows_each, rows = std::min(rows_each, p.row_count - r0);
         const i64 c0 = task % panels * kernel.width, columns = std::min(kernel.width, p.column_count - c0);
         // The AND of planes has tiles of one width only, to be compiled sooner.
         const i64 lanes = p.both ? kernel.width : divide_up(columns, kernel.lanes) * kernel.lanes;
         p.rows.fill(r0, rows, w.row.data());
         p.columns.fill(c0, columns, w.column.data());
-        std::fill(w.column.begin() + columns, w.column.end(), w.column[columns - 1]);  // lanes that nobody reads,
-        w.row[rows] = w.row[rows - 1];                                                  // and a row for an odd one's tile
+        std::fill(w.column.begin() + columns, w.column.end(), w.column[columns - 1]);  // lanes that nobody reads
+        w.row[rows] = w.row[rows - 1];                                                 // beside an odd one, in its tile
         for (const Block& b : blocks) {
             const Segment* segments = p.segments.data() + b.first;
             build_panel(w.column.data(), lanes, segments, b.count, panel);
