@@ -20,7 +20,7 @@ from pathlib import Path
 from compress_lib import files
 
 OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
-PATIENCE = 120  # seconds for a compiler, which usually takes two
+PATIENCE = 120  # seconds for a compiler, which usually takes three
 
 
 class BuildError(Exception):

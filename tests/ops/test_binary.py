@@ -287,3 +287,13 @@ def test_packing_refuses():
 def test_a_layer_of_a_million_weights_is_125_kilobytes(tmp_path):
     np.save(tmp_path / "packed.npy", ops.pack_signs(torch.randn(1000, 1024)).numpy())
     assert (tmp_path / "packed.npy").stat().st_size == 1000 * 1024 // 8 + 128  # the header of the file
+
+
+def test_more_than_two_to_the_31_bits():
+    weight = torch.zeros((1 << 15) + 1, 1 << 10, dtype=torch.int64)  # 256 MB of −1
+    weight[-1] = -1  # 64 times +1
+    x = torch.ones(1, dtype=torch.bfloat16).expand(9, 1 << 16)
+    for rows in (1, 9):  # the row alone, and in tiles
+        found = ops.binary_linear(x[:rows], weight, 1 << 16)
+        assert (found[:, :-1] == -(1 << 16)).all()
+        assert (found[:, -1] == 1 << 16).all()

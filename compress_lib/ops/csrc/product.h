@@ -66,7 +66,7 @@ struct Product {
 constexpr i64 PANEL_WORDS = 1024;      // of a column, at most: 256 KB of panel stay in the second-level cache
 constexpr i64 ROW_BYTES = 256 << 10;   // of the rows that meet a panel, for the same reason
 constexpr i64 MOST_ROWS = 504;
-constexpr i64 WORK_PER_THREAD = 1 << 19;  // words that meet: waking a thread costs as much as a tenth of that
+constexpr i64 WORK_PER_THREAD = 1 << 19;  // words that meet: 27 µs at 1.25 T bits/s, of which waking one is a part
 
 inline void build_panel(const u64* const* column, i64 lanes, const Segment* segment, i64 segments, u64* panel) {
     for (i64 s = 0; s < segments; ++s) {
