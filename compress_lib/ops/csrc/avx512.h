@@ -47,6 +47,36 @@ TARGET static void sized_tile(const u64* const* row, const Segment* segment, i64
 
 #include "generic.h"
 
+// As of product.h, in squares of 8 × 8 words.
+TARGET static void interleave(const u64* const* column, i64 columns, i64 from, i64 words, u64* panel) {
+    i64 k = 0;
+    for (; k + LANES <= words; k += LANES)
+        for (i64 c = 0; c < columns; c += LANES) {
+            V a[8], b[8];
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i) a[i] = _mm512_loadu_si512(column[c + i] + from + k);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i += 2) {  // words of two columns side by side
+                b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
+                b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < 2; ++i) {  // of four: words i, i + 4 and i + 2, i + 6
+                a[i] = _mm512_shuffle_i64x2(b[i], b[i + 2], 0x88);
+                a[i + 2] = _mm512_shuffle_i64x2(b[i], b[i + 2], 0xDD);
+                a[i + 4] = _mm512_shuffle_i64x2(b[i + 4], b[i + 6], 0x88);
+                a[i + 6] = _mm512_shuffle_i64x2(b[i + 4], b[i + 6], 0xDD);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < 4; ++i) {  // of eight
+                _mm512_store_si512(panel + (k + i) * columns + c, _mm512_shuffle_i64x2(a[i], a[i + 4], 0x88));
+                _mm512_store_si512(panel + (k + i + 4) * columns + c, _mm512_shuffle_i64x2(a[i], a[i + 4], 0xDD));
+            }
+        }
+    for (; k < words; ++k)
+        for (i64 c = 0; c < columns; ++c) panel[k * columns + c] = column[c][from + k];
+}
+
 // One column after the other: memory is read in its order, which is faster than to share the row among several.
 TARGET static void few(const u64* row, const u64* columns, i64 count, i64 words, i32* counts) {
     const __mmask8 rest = static_cast<__mmask8>((1 << words % LANES) - 1);
@@ -104,7 +134,7 @@ TARGET static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
     return _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(1 << bit)));
 }
 
-constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, few, finish, transpose,
+constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, interleave, few, finish, transpose,
                            {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>,
                             portable::pack<u64, INF64>},
                            plane};

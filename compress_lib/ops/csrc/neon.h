@@ -23,7 +23,7 @@ static inline V add_bytes(V a, V b) {
 #include "bytes.h"
 #include "generic.h"
 
-constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, nullptr, finish, transpose,
+constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, ::interleave, nullptr, finish, transpose,
                            {portable::pack<std::uint32_t, INF32>, portable::pack<std::uint16_t, INF16>,
                             portable::pack<std::uint16_t, INFB16>, portable::pack<u64, INF64>}, portable::plane};
 #undef TARGET

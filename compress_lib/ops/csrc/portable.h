@@ -55,7 +55,7 @@ static u64 plane(const std::uint8_t* codes, i64 n, int bit) {
     return word;
 }
 
-constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, nullptr, finish, transpose,
+constexpr Kernel KERNEL = {HEIGHT, WIDTH, LANES, tile, ::interleave, nullptr, finish, transpose,
                            {pack<std::uint32_t, INF32>, pack<std::uint16_t, INF16>, pack<std::uint16_t, INFB16>,
                             pack<u64, INF64>},
                            plane};

@@ -41,6 +41,7 @@ struct Kernel {
     i64 height, width, lanes;
     void (*tile)(bool both, i64 rows, i64 columns, const u64* const* row, const Segment*, i64 segments,
                  const u64* panel, bool add, i32* counts);
+    void (*interleave)(const u64* const* column, i64 columns, i64 from, i64 words, u64* panel);
     // Counts of one row and many columns, words apart, without a panel: quicker where a panel meets few rows. Or null.
     void (*few)(const u64* row, const u64* columns, i64 count, i64 words, i32* counts);
     void (*finish)(const i32* counts, i64 n, i32 offset, i32 factor, float row_scale, const float* scales, float* out);
@@ -68,13 +69,20 @@ constexpr i64 ROW_BYTES = 256 << 10;   // of the rows that meet a panel, for the
 constexpr i64 MOST_ROWS = 504;
 constexpr i64 WORK_PER_THREAD = 1 << 19;  // words that meet: 27 µs at 1.25 T bits/s, of which waking one is a part
 
-inline void build_panel(const u64* const* column, i64 lanes, const Segment* segment, i64 segments, u64* panel) {
-    for (i64 s = 0; s < segments; ++s) {
-        for (i64 c = 0; c < lanes; ++c) {
-            const u64* words = column[c] + segment[s].column;
-            for (i64 k = 0; k < segment[s].words; ++k) panel[k * lanes + c] = words[k];
-        }
-        panel += segment[s].words * lanes;
+// panel[k][c] = word `from + k` of column c.
+inline void interleave(const u64* const* column, i64 columns, i64 from, i64 words, u64* panel) {
+    for (i64 c = 0; c < columns; ++c)
+        for (i64 k = 0; k < words; ++k) panel[k * columns + c] = column[c][from + k];
+}
+
+inline void build_panel(const Kernel& kernel, const u64* const* column, i64 columns, const Segment* segment, i64 segments,
+                        u64* panel) {
+    for (i64 s = 0; s < segments;) {
+        const i64 from = segment[s].column;
+        i64 words = segment[s].words;
+        for (++s; s < segments && segment[s].column == from + words; ++s) words += segment[s].words;
+        kernel.interleave(column, columns, from, words, panel);
+        panel += words * columns;
     }
 }
 
@@ -164,7 +172,7 @@ inline void multiply(const Kernel& kernel, Product& p, i64 threads) {
         w.row[rows] = w.row[rows - 1];                                                 // beside an odd one, in its tile
         for (const Block& b : blocks) {
             const Segment* segments = p.segments.data() + b.first;
-            build_panel(w.column.data(), lanes, segments, b.count, panel);
+            build_panel(kernel, w.column.data(), lanes, segments, b.count, panel);
             for (i64 r = 0; r < rows; r += kernel.height) {
                 const i64 height = std::min(kernel.height, rows - r);
                 i32* counts = w.counts.data() + (once ? 0 : r * kernel.width);
