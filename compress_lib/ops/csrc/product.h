@@ -75,8 +75,8 @@ inline void interleave(const u64* const* column, i64 columns, i64 from, i64 word
         for (i64 k = 0; k < words; ++k) panel[k * columns + c] = column[c][from + k];
 }
 
-inline void build_panel(const Kernel& kernel, const u64* const* column, i64 columns, const Segment* segment, i64 segments,
-                        u64* panel) {
+inline void build_panel(const Kernel& kernel, const u64* const* column, i64 columns, const Segment* segment,
+                        i64 segments, u64* panel) {
     for (i64 s = 0; s < segments;) {
         const i64 from = segment[s].column;
         i64 words = segment[s].words;
