@@ -1,0 +1,151 @@
+"""Real filters in one bit or two, and their product with signs, word by word. Chapter 08.
+
+The computation is in ``binary_filter.mjs``. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
+arXiv 1603.05279 (`compress_lib.binary.binarize`); threshold and scale of signs with zeros are those of Li, Zhang, Liu,
+"Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from compress_lib.binary import binarize, ternary
+from compress_lib.explore.controls import choice, slider
+from compress_lib.explore.explorer import Explorer
+from compress_lib.ops.packing import WORD
+
+WEIGHTS = ("binary", "ternary")
+PERCENTS = range(0, 201, 5)
+FILTERS = 8  # at most: each is a row of a table
+BYTE = 8  # elements that the slider goes on by
+
+
+def explorer(
+    filters: Mapping[str, np.ndarray],
+    patch: np.ndarray,
+    *,
+    weights: str = "binary",
+    percent: int = 100,
+    elements: int | None = None,
+) -> Explorer:
+    """The explorer of some filters of a convolution, and of their product with one patch of its input.
+
+    W is nearest to αB with the signs B of W (that of 0 is +1) and α = mean ``|W|``, or, where weights up to Δ = 0.7 mean
+    ``|W|`` become 0, with the mean of the other magnitudes, filter by filter: ``binarize.scale`` and
+    ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), where
+    sign x · B is 2 · popcount − n, with a popcount of the places that are not 0 in B and have the same sign in both,
+    and n of those not 0. For signs that is ``xnor.XnorConv2d`` with ``input_scale=True``.
+
+    The elements are multiplied in the order of packed weights (``ops.pack_conv_weight``): each place of the kernel has
+    words of its own, of 64 channels each.
+
+    Parameters
+    ----------
+    filters : mapping of str to array of shape (in, kh, kw)
+        One to eight, name to weights, of one shape, rounded to float32. The first is shown at the start.
+    patch : array of shape (in, kh, kw)
+        What the filters see at one place of the layer's input, rounded to float32. Take it where a binary layer has its
+        input, after a batch normalisation: after a ReLU there would be one sign only.
+    weights : {"binary", "ternary"}
+        At the start.
+    percent : int
+        At the start: α in percent of the best, a multiple of 5 from 0 to 200.
+    elements : int, optional
+        Multiplied at the start, whole bytes of a word: those of the first word if not given.
+
+    Returns
+    -------
+    Explorer
+        With ``results`` alpha (the scale as set), error (``‖W − αB‖² / ‖W‖²``), kept (weights of B that are not 0), nbytes
+        (packed: 8 per word, twice that with zeros, and 4 for the scale), and, of the elements multiplied so far, agree
+        (the popcount), signs (sign x · B), scaled (α K times that), real_input (α (x · B)) and exact (x · W).
+
+    Raises
+    ------
+    ValueError
+        If there are no filters or more than eight, one is no finite array of three axes or is 0 throughout, the shapes
+        differ, or all are too large for a page.
+    """
+    if not 1 <= len(filters) <= FILTERS:
+        raise ValueError(f"filters must name one to {FILTERS} filters, got {list(filters)}")
+    given = {name: _numbers(f"filters[{name!r}]", values) for name, values in filters.items()}
+    first, shape = next((name, values.shape) for name, values in given.items())
+    for name, values in given.items():
+        if values.shape != shape:
+            raise ValueError(f"filters must have one shape, got {shape} for {first!r} and {values.shape} for {name!r}")
+        if not values.any():
+            raise ValueError(f"filters[{name!r}] must hold a number other than 0, got {values.size} zeros")
+    patch = _numbers("patch", patch)
+    if patch.shape != shape:
+        raise ValueError(f"patch must have the shape of the filters, {shape}, got {patch.shape}")
+    channels, *kernel = shape
+    places = range(0, patch.size, channels)
+    steps = [0, *(place + min(c + BYTE, channels) for place in places for c in range(0, channels, BYTE))]
+    return Explorer(
+        "binary_filter",
+        controls=[
+            choice("filter", "filter", list(given), first),
+            choice("weights", "weights", WEIGHTS, weights),
+            slider("percent", "α ÷ best α", PERCENTS, percent, "%"),
+            slider("elements", "elements multiplied", steps, min(WORD, channels) if elements is None else elements),
+        ],
+        title="How much of a filter is in its signs?",
+        data={
+            "filters": [{"name": name, "values": values} for name, values in given.items()],
+            "patch": patch,
+            "ratio": ternary.RATIO,
+            "word": WORD,
+            "steps": steps,
+        },
+        fallback=_figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
+        alt=(
+            f"Left, the squared error of {first} in one bit per weight and in two, against the scale α: two parabolas "
+            f"from 100 % at α = 0 down to their least and up again. Right, the running sums of its product with a patch "
+            f"of {channels} × {kernel[0]} × {kernel[1]} numbers: x·W, with {weights} weights, and with signs of x too."
+        ),
+    )
+
+
+def _numbers(where: str, values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # an infinity is refused below
+        numbers = np.asarray(values, dtype=np.float32)
+    if numbers.ndim != 3 or not numbers.size:
+        raise ValueError(f"{where} must have the shape (in, kh, kw), no axis empty, got {numbers.shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{where} must be finite, got NaN or infinity")
+    return numbers
+
+
+def _forms(weight: torch.Tensor) -> dict[str, tuple[torch.Tensor, float]]:
+    """Signs, without zeros and with them, and the best scale of each."""
+    kept, alpha = ternary.ternary(weight[None], per_filter=True)
+    signs = binarize.sign(weight)
+    return {"binary": (signs, binarize.scale(weight[None]).item()), "ternary": (signs * kept[0], alpha.item())}
+
+
+def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+    forms = _forms(weight)
+    shares = np.array(PERCENTS) / 100
+    for (form, (signs, best)), style in zip(forms.items(), ("-", "--")):
+        errors = [((weight - share * best * signs).square().sum() / weight.square().sum()).item() for share in shares]
+        (curve,) = left.plot(shares * best, errors, style, marker="none", label=form)
+        left.plot(best, min(errors), "o", color=curve.get_color())
+    left.set(xlabel=f"scale α of {name}", ylabel="squared error ÷ ‖W‖²", ylim=(0, 1.02))
+    x, w, (signs, best) = patch.permute(1, 2, 0).ravel(), weight.permute(1, 2, 0).ravel(), forms.get(weights, forms["binary"])
+    b = signs.permute(1, 2, 0).ravel()
+    sums = {
+        "x·W": x * w,
+        "α (x·B)": best * x * b,
+        "α K (sign x·B)": best * x.abs().mean() * binarize.sign(x) * b,
+    }
+    for (label, products), style in zip(sums.items(), ("-", "--", ":")):
+        right.plot(np.arange(len(x) + 1), [0, *products.cumsum(0)], style, marker="none", label=label)
+    right.set(xlabel="elements multiplied", ylabel="sum so far")
+    for axis in (left, right):
+        axis.legend(frameon=False, fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
