@@ -19,6 +19,8 @@ const TERNARY = "ternary";
 const BINS = 48;
 const BYTE = 8;
 const NBSP = "\u00a0";
+const BLANK = "\u2012"; // as wide as a digit
+const ENDS = [1, 1.5, 2, 2.5, 3, 3.5, 5, 6, 7.5, 10]; // of an axis around 0 that has ticks on both sides
 
 const sign = (value) => (value >= 0 ? 1 : -1);
 const sum = (values) => values.reduce((a, b) => a + b, 0);
@@ -74,7 +76,9 @@ const error = ({ explained }, share) => 1 - explained + explained * (1 - share) 
 
 /** The weights; what becomes 0 is hatched, ±α are marked. */
 function histogram(filter, form, alpha, threshold, format) {
-  const reach = Math.max(largest(filter.w), 2 * filter.ternary.best);
+  const needed = Math.max(largest(filter.w), 2 * filter.ternary.best);
+  const magnitude = 10 ** Math.floor(Math.log10(needed));
+  const reach = magnitude * ENDS.find((end) => end * magnitude >= needed);
   const width = (2 * reach) / BINS;
   const counts = new Array(BINS).fill(0);
   for (const value of filter.w) counts[Math.min(BINS - 1, Math.floor((value + reach) / width))] += 1;
@@ -83,7 +87,7 @@ function histogram(filter, form, alpha, threshold, format) {
   const chart = {
     type: "histogram",
     title: `Weights of ${filter.name}`,
-    description: `Histogram of ${filter.w.length} weights, the largest magnitude ${format.number(largest(filter.w))}. ${zeros ? `${zeros} of them, up to ${format.number(threshold)} in magnitude, become 0, the` : "The"} others −${format.number(alpha)} or ${format.number(alpha)}.`,
+    description: `Histogram of ${filter.w.length} weights, the largest magnitude ${format.number(largest(filter.w))}. ${zeros ? `${zeros} of them, up to ${format.number(threshold)} in magnitude, become 0, the` : "The"} others plus or minus ${format.number(alpha)}.`,
     x: { label: "weight" },
     y: { label: "weights", format: "count" },
     edges,
@@ -135,7 +139,7 @@ function pictures(x, filter, form, share, word, name, done) {
       image("sign x", (i) => sign(x[i])),
       image("W", (i) => w[i] / peakW),
       image("αB", (i) => (share * best * b[i]) / peakW),
-      image("agree or not", (i) => (i < done ? sign(x[i]) * b[i] : 0)),
+      image("XNOR", (i) => (i < done ? sign(x[i]) * b[i] : 0)),
     ],
     max: 1,
   };
@@ -149,13 +153,13 @@ function bits(x, { b }, word, done, name, two) {
   for (let start = word.start; start < done; start += BYTE) {
     const places = Array.from({ length: Math.min(BYTE, word.start + word.count - start) }, (_, i) => start + i);
     const written = (bit) => places.map((i) => Number(bit(i))).join("");
-    const kept = (bit) => places.map((i) => (b[i] === 0 ? "·" : Number(bit(i)))).join("");
+    const kept = (bit) => places.map((i) => (b[i] === 0 ? BLANK : Number(bit(i)))).join("");
     agree += places.filter(agrees).length;
     const [from, to] = [places[0], places.at(-1)].map((i) => i - word.start + word.first);
     rows.push([from === to ? from : `${from}–${to}`, written((i) => x[i] >= 0), kept((i) => b[i] > 0), kept(agrees), agree]);
   }
-  const caption = `${name}: 1 for +1, 0 for −1${two ? ", · for no product" : ""}`;
-  return { caption, columns: ["channels", "sign x", "B", "XNOR", "popcount"], rows };
+  const caption = `${name}: 1 for +1, 0 for −1${two ? `, ${BLANK} for no product` : ""}`;
+  return { caption, columns: ["channel", "sign x", "B", "XNOR", "ones"], rows };
 }
 
 export function compute(data, state, format) {
@@ -179,8 +183,8 @@ export function compute(data, state, format) {
   const sentence =
     `With ${state.weights} weights${two ? `, of which ${format.count(n - form.kept)} of ${format.count(n)} are 0,` : ""} and α = ${number(alpha)}, ${state.percent}${NBSP}% of the best, ` +
     `${filter.name} is off by ${format.percent(results.error)} of ‖W‖²: ${split}. ` +
-    `Of the first ${format.count(done)} of ${format.count(n)} products${two ? `, ${format.count(counted)} are not with 0;` : ","} ${format.count(now.agree)} have equal signs: ` +
-    `2 · ${now.agree} − ${counted} = ${number(now.signs)}. Times α and K = ${number(mean)} that is ${number(now.scaled)}; exactly, x · W is ${number(now.exact)}.`;
+    `Of the first ${format.count(done)} of ${format.count(n)} products, ${two ? `${format.count(counted)} are not with a 0, and ${format.count(now.agree)} of these` : format.count(now.agree)} have equal signs: ` +
+    `2${NBSP}·${NBSP}${now.agree} − ${counted} = ${number(now.signs)}. Times α and K = ${number(mean)} that is ${number(now.scaled)}; exactly, x · W is ${number(now.exact)} so far.`;
 
   const at = Math.max(0, words.findLastIndex(({ start }) => start < done));
   const word = words[at];
@@ -200,7 +204,7 @@ export function compute(data, state, format) {
       title: "The sum so far",
       description: series.map(({ label, y }) => `${label}: ${number(y[data.steps.indexOf(done)])} after ${done} elements, ${number(y.at(-1))} after all ${n}`).join("; ") + ".",
       x: { label: "elements multiplied", whole: true },
-      y: { label: "sum" },
+      y: { label: "sum", max: Math.max(1e-30, ...series.flatMap(({ y }) => y)) }, // an axis, even where all is 0
       series,
       marker: { x: done, label: "here", y: [now.exact, now.real_input, now.scaled] },
     },

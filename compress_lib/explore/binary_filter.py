@@ -64,8 +64,8 @@ def explorer(
     Raises
     ------
     ValueError
-        If there are no filters or more than eight, one is no finite array of three axes or is 0 throughout, the shapes
-        differ, or all are too large for a page.
+        If there are no filters or more than eight, an array is not finite, has not three axes or is 0 throughout, the
+        shapes differ, or all are too large for a page.
     """
     if not 1 <= len(filters) <= FILTERS:
         raise ValueError(f"filters must name one to {FILTERS} filters, got {list(filters)}")
@@ -74,8 +74,6 @@ def explorer(
     for name, values in given.items():
         if values.shape != shape:
             raise ValueError(f"filters must have one shape, got {shape} for {first!r} and {values.shape} for {name!r}")
-        if not values.any():
-            raise ValueError(f"filters[{name!r}] must hold a number other than 0, got {values.size} zeros")
     patch = _numbers("patch", patch)
     if patch.shape != shape:
         raise ValueError(f"patch must have the shape of the filters, {shape}, got {patch.shape}")
@@ -114,6 +112,8 @@ def _numbers(where: str, values: np.ndarray) -> np.ndarray:
         raise ValueError(f"{where} must have the shape (in, kh, kw), no axis empty, got {numbers.shape}")
     if not np.isfinite(numbers).all():
         raise ValueError(f"{where} must be finite, got NaN or infinity")
+    if not numbers.any():
+        raise ValueError(f"{where} must hold a number other than 0, got {numbers.size} zeros")
     return numbers
 
 
@@ -135,8 +135,8 @@ def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
         (curve,) = left.plot(shares * best, errors, style, marker="none", label=form)
         left.plot(best, min(errors), "o", color=curve.get_color())
     left.set(xlabel=f"scale α of {name}", ylabel="squared error ÷ ‖W‖²", ylim=(0, 1.02))
-    x, w, (signs, best) = patch.permute(1, 2, 0).ravel(), weight.permute(1, 2, 0).ravel(), forms.get(weights, forms["binary"])
-    b = signs.permute(1, 2, 0).ravel()
+    signs, best = forms[weights]
+    x, w, b = (values.permute(1, 2, 0).ravel() for values in (patch, weight, signs))
     sums = {
         "x·W": x * w,
         "α (x·B)": best * x * b,

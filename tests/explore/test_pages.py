@@ -10,6 +10,7 @@ from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore import (
+    binary_filter,
     byte_budget,
     centroids,
     criterion_choice,
@@ -76,8 +77,13 @@ def file_bytes():
     return byte_budget.explorer(weights, biases={"fc1": RNG.normal(size=40)}, accuracies={16: 0.8})
 
 
+def signs():
+    filters = {f"features.20, filter {i}": RNG.normal(size=(64, 3, 3)) for i in range(4)}
+    return binary_filter.explorer(filters, RNG.normal(size=(64, 3, 3)), weights="ternary", percent=150)
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
-@pytest.mark.parametrize("build", [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes])
+@pytest.mark.parametrize("build", [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs])
 def test_an_explorer_is_in_order(browser, build, theme, width):
     page = new_page(browser, viewport={"width": width, "height": 900})
     troubles = watch(page, "about:blank")
@@ -130,7 +136,7 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice, grid, shared, file_bytes):
+    for build in (surgery, choice, grid, shared, file_bytes, signs):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()
