@@ -9,10 +9,10 @@ export const labels = {
   kept: ["weights not 0", "count"],
   nbytes: ["filter, packed", "bytes"],
   agree: ["popcount so far", "count"],
-  signs: ["sign x · B so far", "number"],
-  scaled: ["α K (sign x · B)", "number"],
-  real_input: ["α (x · B)", "number"],
-  exact: ["exact x · W", "number"],
+  signs: ["sign x·B so far", "number"],
+  scaled: ["αK (sign x·B)", "number"],
+  real_input: ["α (x·B)", "number"],
+  exact: ["exact x·W", "number"],
 };
 
 const TERNARY = "ternary";
@@ -119,10 +119,10 @@ function parabolas(filter, form, share, format) {
 }
 
 /** Real numbers and signs of the word that is being multiplied, eight to a row. */
-function pictures(x, filter, form, share, word, name, done) {
+function pictures({ x, mean }, filter, form, share, word, name, done) {
   const cols = Math.min(BYTE, word.count);
   const rows = Math.ceil(word.count / cols);
-  const [peakX, peakW] = [largest(x) || 1, Math.max(largest(filter.w), form.best)];
+  const [peakX, peakW] = [3 * mean, 3 * filter.binary.best]; // in full colour; the largest would leave the rest pale
   const image = (label, value) => {
     const values = Array.from({ length: rows * cols }, (_, i) => (i < word.count ? value(word.start + i) : 0));
     return { label, values, rows, cols };
@@ -181,23 +181,23 @@ export function compute(data, state, format) {
   const least = format.percent(error(form, 1));
   const split = state.percent === 100 ? "the least that any α leaves" : `${least} that no α removes, and ${format.percent(results.error - error(form, 1))} because this α is not the best`;
   const sentence =
-    `With ${state.weights} weights${two ? `, of which ${format.count(n - form.kept)} of ${format.count(n)} are 0,` : ""} and α = ${number(alpha)}, ${state.percent}${NBSP}% of the best, ` +
+    `With ${state.weights} weights B${two ? `, of which ${format.count(n - form.kept)} of ${format.count(n)} are 0,` : ""} and α = ${number(alpha)}, ${state.percent}${NBSP}% of the best, ` +
     `${filter.name} is off by ${format.percent(results.error)} of ‖W‖²: ${split}. ` +
     `Of the first ${format.count(done)} of ${format.count(n)} products, ${two ? `${format.count(counted)} are not with a 0, and ${format.count(now.agree)} of these` : format.count(now.agree)} have equal signs: ` +
-    `2${NBSP}·${NBSP}${now.agree} − ${counted} = ${number(now.signs)}. Times α and K = ${number(mean)} that is ${number(now.scaled)}; exactly, x · W is ${number(now.exact)} so far.`;
+    `2${NBSP}·${NBSP}${now.agree} − ${counted} = ${number(now.signs)}. Times α and the mean of |x|, K = ${number(mean)}, that is ${number(now.scaled)}; exactly, x·W is ${number(now.exact)}${done < n ? " so far" : ""}.`;
 
   const at = Math.max(0, words.findLastIndex(({ start }) => start < done));
   const word = words[at];
   const name = `Word ${at + 1} of ${words.length}, kernel place (${Math.floor(word.place / columns)}, ${word.place % columns})`;
   const series = [
-    ["exact x · W", "exact"],
-    ["α (x · B)", "real_input"],
-    ["α K (sign x · B)", "scaled"],
+    ["exact x·W", "exact"],
+    ["α (x·B)", "real_input"],
+    ["αK (sign x·B)", "scaled"],
   ].map(([label, key]) => ({ label, x: data.steps, y: path.map((point) => point[key]) }));
   const charts = [
     histogram(filter, form, alpha, two ? data.ratio * filter.binary.best : 0, format),
     parabolas(filter, form, share, format),
-    pictures(x, filter, form, share, word, name, done),
+    pictures({ x, mean }, filter, form, share, word, name, done),
     {
       type: "line",
       wide: true,

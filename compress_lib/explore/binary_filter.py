@@ -140,7 +140,7 @@ def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
     sums = {
         "x·W": x * w,
         "α (x·B)": best * x * b,
-        "α K (sign x·B)": best * x.abs().mean() * binarize.sign(x) * b,
+        "αK (sign x·B)": best * x.abs().mean() * binarize.sign(x) * b,
     }
     for (label, products), style in zip(sums.items(), ("-", "--", ":")):
         right.plot(np.arange(len(x) + 1), [0, *products.cumsum(0)], style, marker="none", label=label)
