@@ -18,19 +18,6 @@ const STARTS = ["linear", "density", "random"];
 const FLOAT = 4; // bytes of a float32
 const BINS = 150;
 
-/** The numbers that compress_lib.explore.sorted_floats packed, ascending. */
-export function unpackSorted(bytes, count) {
-  const keys = new Uint32Array(count);
-  for (let i = 0, at = 0, key = 0; i < count; i += 1) {
-    let place = 1;
-    for (; bytes[at] > 127; at += 1, place *= 128) key += (bytes[at] - 128) * place;
-    key += bytes[at] * place;
-    at += 1;
-    keys[i] = key < 2 ** 31 ? ~key : key - 2 ** 31;
-  }
-  return new Float32Array(keys.buffer);
-}
-
 /** How many of the ascending values are below x, or with `equal` not above it. */
 function below(values, x, equal) {
   let [low, high] = [0, values.length];
@@ -131,11 +118,11 @@ export function prepare(data, name) {
   const known = prepared.get(data);
   if (!known.has(name)) {
     const layer = data.layers.find((candidate) => candidate.name === name);
-    const values = unpackSorted(layer.gaps, layer.count);
+    const { values } = layer;
     const line = new Line(values);
-    const rms = Math.sqrt(values.reduce((a, w) => a + w * w, 0) / layer.count);
+    const rms = Math.sqrt(values.reduce((a, w) => a + w * w, 0) / values.length);
     const found = STARTS.map((init) => [init, new Map(data.ks.map((k) => [k, solve({ line, drawn: layer.drawn }, k, init)]))]);
-    known.set(name, { ...layer, values, rms, found: Object.fromEntries(found) });
+    known.set(name, { ...layer, count: values.length, rms, found: Object.fromEntries(found) });
   }
   return known.get(name);
 }

@@ -84,8 +84,7 @@ def _layer(name: str, weights: np.ndarray, seed: int) -> dict:
     return {
         "name": name,
         "size": weights.size,
-        "count": kept.size,
-        "gaps": pack_sorted(kept),
+        "values": pack_sorted(kept),
         "drawn": distinct[drawn.numpy()],
     }
 

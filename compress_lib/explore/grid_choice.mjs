@@ -18,19 +18,6 @@ const SYMMETRIC = "symmetric";
 const BINS = 120;
 const NBSP = "\u00a0";
 
-/** The numbers that compress_lib.explore.sorted_floats packed, ascending. */
-export function unpackSorted(bytes, count) {
-  const keys = new Uint32Array(count);
-  for (let i = 0, at = 0, key = 0; i < count; i += 1) {
-    let place = 1;
-    for (; bytes[at] > 127; at += 1, place *= 128) key += (bytes[at] - 128) * place;
-    key += bytes[at] * place;
-    at += 1;
-    keys[i] = key < 2 ** 31 ? ~key : key - 2 ** 31;
-  }
-  return new Float32Array(keys.buffer);
-}
-
 /** To the nearest whole number, from the middle between two to the even one; below 2^51. */
 const round = (value) => value + 1.5 * 2 ** 52 - 1.5 * 2 ** 52;
 
@@ -77,8 +64,8 @@ const prepared = new WeakMap();
 /** Each tensor with its numbers, and memory for its sweeps, once per explorer. */
 function prepare(data) {
   if (!prepared.has(data)) {
-    const open = ({ name, count, gaps }) => {
-      const values = unpackSorted(gaps, count);
+    const open = ({ name, values }) => {
+      const count = values.length;
       const power = values.reduce((a, x) => a + x * x, 0) / count;
       const zeros = values.reduce((a, x) => a + (x === 0), 0);
       return { name, values, low: values[0], high: values[count - 1], power, zeros, sweeps: new Map() };

@@ -56,7 +56,7 @@ def explorer(
         raise ValueError("tensors must name at least one tensor")
     numbers = {name: _numbers(name, values) for name, values in tensors.items()}
     first = next(iter(numbers))
-    packed = [{"name": name, "count": x.size, "gaps": pack_sorted(x)} for name, x in numbers.items()]
+    packed = [{"name": name, "values": pack_sorted(x)} for name, x in numbers.items()]
     return Explorer(
         "grid_choice",
         controls=[

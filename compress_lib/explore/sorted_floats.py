@@ -2,14 +2,16 @@
 
 Read as integers, floats of one sign ascend as their magnitudes do. So sorted floats become ascending integers, and the
 gaps between neighbours are small: each is written as groups of seven bits, the lowest first, a byte per group, with
-the eighth bit set where another group follows. The ``.mjs`` files have the reader.
+the eighth bit set where another group follows. ``explorer.mjs`` has the reader.
 """
+
+import base64
 
 import numpy as np
 
 
-def pack_sorted(values: np.ndarray) -> np.ndarray:
-    """The gaps between numbers in ascending order.
+def pack_sorted(values: np.ndarray) -> dict:
+    """The gaps between numbers in ascending order, as part of what `packing.pack` takes.
 
     Parameters
     ----------
@@ -18,8 +20,8 @@ def pack_sorted(values: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        1-D, uint8, for the reader in JavaScript, which is told how many numbers there are.
+    dict
+        ``{"dtype": "sorted float32", "shape": [count], "base64"}``; a browser has a Float32Array of it.
     """
     bits = np.sort(np.asarray(values, dtype=np.float32).ravel() + np.float32(0)).view(np.uint32)
     keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.int64)
@@ -28,4 +30,5 @@ def pack_sorted(values: np.ndarray) -> np.ndarray:
     used = groups > 0
     used[:, 0] = True  # a gap of 0 takes a byte too
     follows = np.pad(used[:, 1:], ((0, 0), (0, 1)))
-    return (groups & 127 | follows << 7)[used].astype(np.uint8)
+    raw = (groups & 127 | follows << 7)[used].astype(np.uint8).tobytes()
+    return {"dtype": "sorted float32", "shape": [len(bits)], "base64": base64.b64encode(raw).decode("ascii")}

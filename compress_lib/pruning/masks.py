@@ -103,18 +103,28 @@ def finalize(model: nn.Module) -> nn.Module:
     """
     plain = copy.deepcopy(model)
     for module in plain.modules():
-        if _mask(module) is None:
-            continue
-        # A deep copy shares the class that holds the property ``weight`` with its source, and removing the
-        # parametrization deletes that property: without a class of its own, the caller's model would break.
-        cls = type(module)
-        module.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-        if "bias" in module._parameters:  # the weight came back last: restore the usual order weight, bias
-            bias = module.bias
-            del module.bias
-            module.register_parameter("bias", bias)
+        if _mask(module) is not None:
+            bake_(module)
     return plain
+
+
+def bake_(layer: nn.Module) -> None:
+    """Replace a layer's parametrized ``weight`` by its value, in place: whatever the parametrization, it is gone.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not parametrized.
+    """
+    # A deep copy shares the class that holds the property ``weight`` with its source, and removing the
+    # parametrization deletes that property: without a class of its own, the source would break.
+    cls = type(layer)
+    layer.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    if "bias" in layer._parameters:  # the weight came back last: restore the usual order weight, bias
+        bias = layer.bias
+        del layer.bias
+        layer.register_parameter("bias", bias)
 
 
 def _mask(module: nn.Module) -> Mask | None:

@@ -189,7 +189,7 @@ def share(
             skipped[full_name] = "no k given"
             continue
         if parametrize.is_parametrized(layer, "weight"):
-            _bake_(layer)
+            masks.bake_(layer)
         weight = layer.weight.detach()
         kept = weight != 0 if keep_zeros else torch.ones_like(weight, dtype=torch.bool)
         count, total = int(kept.sum()), weight.numel()
@@ -233,11 +233,5 @@ def finalize(model: nn.Module) -> nn.Module:
     for layer in list(plain.modules()):
         stack = layer.parametrizations.weight if parametrize.is_parametrized(layer, "weight") else ()
         if any(isinstance(parametrization, SharedWeights) for parametrization in stack):
-            _bake_(layer)
+            masks.bake_(layer)
     return plain
-
-
-def _bake_(layer: nn.Module) -> None:
-    """Replace a parametrized weight by its value: a mask that keeps all goes on top, and `masks.finalize` does it."""
-    plain = masks.finalize(masks.apply(layer, {"": torch.ones_like(layer.weight, dtype=torch.bool)}))
-    layer.__class__, layer.__dict__ = plain.__class__, plain.__dict__  # the layer may be in several places

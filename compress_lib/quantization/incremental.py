@@ -17,6 +17,7 @@ A product with 2^n is a shift. Training takes turns with `step`, which freezes a
     model = finalize(model)
 """
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -248,9 +249,12 @@ def _frozen(layer: nn.Module) -> Frozen | None:
 
 
 def _plain(model: nn.Module, names: Iterable[str]) -> nn.Module:
-    """A copy with the parametrized weights of these layers baked in: under a mask that keeps all, everything is."""
-    keep = {name: torch.ones_like(model.get_submodule(name).weight, dtype=torch.bool) for name in names}
-    return masks.finalize(masks.apply(model, keep))
+    """A copy with the parametrized weights of these layers baked in."""
+    plain = copy.deepcopy(model)
+    for name in names:
+        if parametrize.is_parametrized(layer := plain.get_submodule(name), "weight"):
+            masks.bake_(layer)
+    return plain
 
 
 def _next(

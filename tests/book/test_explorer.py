@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from compress_lib import cost, explore
 from compress_lib.models import zoo
 from compress_lib.pruning import criteria, csr, magnitude, surgery
-from compress_lib.quantization import codebook
+from compress_lib.quantization import affine, codebook
 
 EXPLORE = Path(explore.__file__).parent
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
@@ -37,6 +37,7 @@ def explorers(site, pages):
         "weight_threshold",
         "filter_surgery",
         "criterion_choice",
+        "grid_choice",
         "centroids",
         "byte_budget",
     }
@@ -262,6 +263,23 @@ def test_an_explorer_follows_the_theme(opened):
     )
     if drawn:
         assert root.locator("canvas").first.evaluate(pixels) != drawn
+
+
+def test_the_grid_on_the_page_is_the_librarys(opened):
+    _, root, traits = opened("grid_choice")
+    weight = zoo.load("vgg-small").get_submodule("features.10").weight.detach().flatten()
+    largest = weight.abs().max().item()
+    for bits, percent in ((2, 30), (4, 65), (8, 100)):
+        state = {"bits": bits, "percent": percent, "grid": "symmetric", "tensor": "weights of features.10"}
+        choose(root, traits, state)
+        scale, _ = affine.parameters(
+            -percent / 100 * largest, percent / 100 * largest, bits, symmetric=True, narrow=True
+        )
+        rounded = affine.fake_quantize(weight, scale, 0, bits, narrow=True)
+        shown = numbers(root)
+        assert shown["scale"] == scale.item()
+        assert shown["mse"] == pytest.approx((rounded.double() - weight.double()).square().mean().item(), rel=1e-9)
+        assert shown["levels"] == rounded.unique().numel()
 
 
 def test_the_centroids_on_the_page_are_the_librarys(opened):

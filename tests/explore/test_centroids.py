@@ -142,7 +142,7 @@ def test_charts_and_table_hold_what_was_found(browser, widget, found):
 
 def test_the_page_stays_small():
     widget = centroids.explorer({"fc2": weights()["fc2"], "pruned": pruned()})
-    assert sum(len(layer["gaps"]["base64"]) for layer in widget.data["layers"]) < 95_000
+    assert sum(len(layer["values"]["base64"]) for layer in widget.data["layers"]) < 95_000
 
 
 @pytest.mark.parametrize(

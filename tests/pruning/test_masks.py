@@ -149,6 +149,20 @@ def test_a_mask_on_a_weight_normalised_layer(network):
     assert not parametrize.is_parametrized(plain[4])
 
 
+def test_baking_gives_a_copy_its_value_and_leaves_the_source_parametrized(network):
+    parametrizations.weight_norm(network[4])
+    weight = network[4].weight.detach().clone()
+    plain = copy.deepcopy(network)
+    masks.bake_(plain[4])
+    assert not parametrize.is_parametrized(plain[4])
+    assert list(plain[4]._parameters) == ["weight", "bias"]
+    assert torch.equal(plain[4].weight, weight)
+    assert parametrize.is_parametrized(network[4])
+    assert torch.equal(network[4].weight, weight)
+    with pytest.raises(ValueError, match="parametriz"):
+        masks.bake_(plain[4])
+
+
 def test_a_mask_on_a_model_that_is_one_layer():
     linear = nn.Linear(3, 2)
     masked = masks.apply(linear, {"": torch.zeros(2, 3, dtype=torch.bool)})
