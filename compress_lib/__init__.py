@@ -9,6 +9,8 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
+    "binary",
+    "coding",
     "cost",
     "data",
     "distillation",
@@ -17,7 +19,9 @@ _SUBMODULES = (
     "files",
     "ledger",
     "models",
+    "ops",
     "pruning",
+    "quantization",
     "tables",
     "training",
 )

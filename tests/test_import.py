@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,11 @@ def test_import_loads_no_submodule_and_no_heavy_package():
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "[]"
+
+
+def test_every_package_is_found_by_attribute():
+    packages = {path.parent.name for path in Path(compress_lib.__file__).parent.glob("*/__init__.py")}
+    assert packages - {"commands"} <= set(compress_lib._SUBMODULES)
 
 
 def test_submodules_are_found_by_attribute():
