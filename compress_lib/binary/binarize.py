@@ -7,7 +7,7 @@ et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830).
 A filter W of n weights is nearest to αB with signs B, in the sense of ``‖W − αB‖² = ‖W‖² − 2α ⟨W, B⟩ + α² n``, for
 B = sign W, which makes the inner product largest, and then for α = ⟨W, sign W⟩ / n = ‖W‖₁ / n (Rastegari, Ordonez,
 Redmon, Farhadi, "XNOR-Net", ECCV 2016, arXiv 1603.05279, equations 4 to 6). Let C be the loss and G its gradient with
-respect to W̃ = α sign W. As α depends on all of W, the chain rule with the straight-through estimator gives
+respect to W̃ = α sign W. As α depends on all of W, the chain rule with the straight-through estimator gives::
 
     ∂C/∂W_i = sign(W_i) ⟨G, sign W⟩ / n + α G_i 1[|W_i| ≤ 1].
 

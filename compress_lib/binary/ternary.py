@@ -1,7 +1,7 @@
 """Ternary weight networks (TWN): weights of −α, 0 and α. Chapter 08.
 
 Li, Zhang, Liu, "Ternary weight networks", arXiv 1605.04711 (2016). Weights up to a threshold Δ in magnitude become 0,
-the others α sign W with the mean α of their magnitudes, which is best for the Δ given:
+the others α sign W with the mean α of their magnitudes, which is best for the Δ given::
 
     ‖W − αT‖² = ‖W‖² − (Σ_{|W_i| > Δ} |W_i|)² / #{i: |W_i| > Δ}.
 

@@ -166,8 +166,10 @@ class Whole(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
+        """Rounded, half to even."""
         return x.round()
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
+        """Unchanged."""
         return gradient

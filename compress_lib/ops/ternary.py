@@ -2,7 +2,7 @@
 
 Li, Zhang, Liu, "Ternary weight networks", arXiv 1605.04711, whose weights, apart from their scale, are such numbers. A
 number t has the bits m, whether it is not 0, and p, whether it is positive: ``t = 2 p − m``. So the product of two rows is one
-of bit planes that are worth −1 and 2:
+of bit planes that are worth −1 and 2::
 
     Σ s t = Σ (2 p − m)(2 q − l) = 4 |p AND q| − 2 |p AND l| − 2 |m AND q| + |m AND l|,
 
