@@ -69,7 +69,7 @@ def scales(scale: float | Tensor | None, outputs: int, like: Tensor) -> Tensor |
     if not isinstance(scale, Tensor):
         if isinstance(scale, bool) or not isinstance(scale, int | float):
             raise TypeError(f"scale must be a number or a tensor, got {type(scale).__name__}")
-        return torch.full((outputs,), float(scale), device=like.device)
+        return torch.full((outputs,), float(scale), dtype=torch.float32, device=like.device)
     if scale.dtype not in FLOATS:
         raise TypeError(f"scale must be float32, float16, bfloat16 or float64, got {scale.dtype}")
     if scale.dim() and tuple(scale.shape) != (outputs,):

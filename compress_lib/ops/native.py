@@ -88,7 +88,7 @@ def pack_codes(codes: Tensor, bits: int, backend: str) -> Tensor:
 def binary_linear(x: Tensor, weight: Tensor, n: int, scale: Tensor | None, backend: str) -> Tensor:
     """`reference.binary_linear` of packed rows, times a scale (N,) in float32."""
     x, weight = x.contiguous(), weight.contiguous()
-    out = torch.empty(len(x), len(weight))
+    out = torch.empty(len(x), len(weight), dtype=torch.float32)  # whatever the default dtype is
     _call(
         "cl_linear", backend, _at(x), len(x), _at(weight), len(weight), n, _at(scale), _at(out), torch.get_num_threads()
     )

@@ -77,7 +77,7 @@ def binary_conv2d(
         padded = (x[i : i + images] >= 0).float().mul_(2).sub_(1)
         padded = functional.pad(padded, (padding[1], padding[1], padding[0], padding[0]), value=1.0)
         padded = padded.unflatten(1, (groups, channels))
-        total = torch.zeros(len(padded), groups, out // groups, height, width, device=x.device)
+        total = torch.zeros(len(padded), groups, out // groups, height, width, dtype=torch.float32, device=x.device)
         for row in range(kernel[0]):
             for column in range(kernel[1]):
                 top, left = row * dilation[0], column * dilation[1]

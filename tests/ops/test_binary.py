@@ -297,3 +297,17 @@ def test_more_than_two_to_the_31_bits():
         found = ops.binary_linear(x[:rows], weight, 1 << 16)
         assert (found[:, :-1] == -(1 << 16)).all()
         assert (found[:, -1] == 1 << 16).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_does_not_matter(backend, dtype):
+    x, weight, image, filters = numbers(20, 300), numbers(7, 300), numbers(2, 70, 5, 5), numbers(3, 70, 3, 3)
+    packed = ops.pack_signs(weight), ops.pack_conv_weight(filters)
+    torch.set_default_dtype(dtype)
+    try:
+        linear = ops.binary_linear(x, packed[0], 300, 0.3)
+        conv = ops.binary_conv2d(image, packed[1], 70, 3, scale=0.3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(linear, (sign(x) @ sign(weight).T).float() * 0.3)
+    assert torch.equal(conv, convolution(image, filters) * 0.3)
