@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from compress_lib.models import mobilenet, squeezenet
+from compress_lib.models import mobilenet, shufflenet, squeezenet
 
 
 def random_state(network: nn.Module) -> dict[str, Tensor]:
@@ -103,3 +103,24 @@ def test_mobilenet_v2(alpha):
     }
     peer = functools.partial(get_model, "mobilenet_v2", width_mult=alpha)
     check_same(functools.partial(mobilenet.mobilenet_v2, alpha=alpha), peer, rules, (3, 64, 64))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 2.0])
+def test_shufflenet_v2(scale):
+    places = [None, None, *(f"stage{stage}.{i}" for stage, depth in ((2, 4), (3, 8), (4, 4)) for i in range(depth))]
+
+    def split_unit(match: re.Match) -> str:
+        # Theirs lists convolutions, normalisations and ReLUs one after the other; there is none after the depthwise one.
+        number, branch, step, layer = int(match[1]), match[2], int(match[3]), int(match[4])
+        starts = (0, 2) if branch == "shortcut" else (0, 3, 5)
+        return f"{places[number]}.branch{1 + (branch == 'branch')}.{starts[step] + layer}"
+
+    rules = {
+        r"features\.0\.": "conv1.",
+        r"features\.18\.": "conv5.",
+        r"features\.(\d+)\.(shortcut|branch)\.(\d)\.(\d)": split_unit,
+        r"fc": "fc",
+    }
+    build = functools.partial(shufflenet.shufflenet_v2, scale=scale)
+    name = f"shufflenet_v2_x{scale:.1f}".replace(".", "_")
+    check_same(build, lambda: get_model(name), rules, (3, 64, 64))

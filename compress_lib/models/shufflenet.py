@@ -1,0 +1,272 @@
+"""ShuffleNets: 1×1 convolutions in groups, and a shuffle so that groups learn of each other. Chapter 15.
+
+V1: Zhang, Zhou, Lin, Sun, "ShuffleNet: an extremely efficient convolutional neural network for mobile devices",
+CVPR 2018, arXiv 1707.01083.
+V2: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for efficient CNN architecture design", ECCV 2018,
+arXiv 1807.11164. It splits the channels in two instead of grouping the 1×1 convolutions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compress_lib.models.building import (
+    check_positive,
+    conv_bn,
+    initialize_,
+    require_images,
+    scale_width,
+    smallest_input,
+)
+
+__all__ = [
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "ShuffleUnit",
+    "SplitUnit",
+    "channel_shuffle",
+    "shufflenet_v1",
+    "shufflenet_v1_small",
+    "shufflenet_v2",
+    "shufflenet_v2_small",
+]
+
+# Channels of the stages, which the paper chose so that all numbers of groups cost about the same; likewise for 28×28.
+V1_WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
+V1_SMALL_WIDTHS = {1: (76, 160), 2: (104, 216), 3: (120, 264), 4: (144, 288), 8: (192, 384)}
+# And of the last convolution.
+V2_WIDTHS = {
+    0.5: (48, 96, 192, 1024),
+    1.0: (116, 232, 464, 1024),
+    1.5: (176, 352, 704, 1024),
+    2.0: (244, 488, 976, 2048),
+}
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the groups of channels of ``(N, C, H, W)``: the first channel of each, then the second of each, ….
+
+    Seen as a table of ``groups`` rows, the channels are transposed and read row by row again.
+    """
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class ShuffleUnit(nn.Module):
+    """V1's unit: grouped 1×1, shuffle, depthwise 3×3, grouped 1×1, and a shortcut.
+
+    At stride 1 the shortcut is added. At stride 2 it is averaged 3×3 and its channels stand before those of the branch,
+    which therefore puts out ``channels − in_channels``.
+
+    Parameters
+    ----------
+    in_channels, channels, stride : int
+    groups : int
+        g, of the 1×1 convolutions and the shuffle. The bottleneck has a quarter of ``channels``.
+    group_first : bool
+        Whether the first 1×1 convolution is grouped; in the network's first unit, which reads few channels, it is not.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, groups: int, *, group_first: bool = True) -> None:
+        super().__init__()
+        bottleneck = channels // 4
+        made = channels - in_channels if stride == 2 else channels
+        self.groups = groups
+        self.reduce = conv_bn(in_channels, bottleneck, 1, groups=groups if group_first else 1)
+        self.depthwise = conv_bn(bottleneck, bottleneck, 3, stride, groups=bottleneck, activation=None)
+        self.expand = conv_bn(bottleneck, made, 1, groups=groups, activation=None)
+        self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+        y = channel_shuffle(self.reduce(x), self.groups)
+        y = self.expand(self.depthwise(y))
+        y = x + y if self.pool is None else torch.cat([self.pool(x), y], dim=1)
+        return y.relu()
+
+
+class ShuffleNetV1(nn.Module):
+    """A 3×3 convolution, stages of shuffle units that begin with stride 2, global average pooling, one linear layer.
+
+    Parameters
+    ----------
+    stem : (width, stride)
+        Of the first convolution. With stride 2 a max-pool of stride 2 follows.
+    stages : sequence of (width, units)
+    groups : int
+    num_classes, in_channels : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no positive integer, or ``groups`` does not divide the channels of a stage's bottleneck or of the
+        stem; the message says which widths would fit. Images that are too small for the strides are refused when the
+        network runs.
+    """
+
+    def __init__(
+        self,
+        stem: tuple[int, int],
+        stages: Sequence[tuple[int, int]],
+        groups: int,
+        num_classes: int,
+        in_channels: int,
+    ) -> None:
+        super().__init__()
+        check_positive(groups=groups, num_classes=num_classes, in_channels=in_channels, stem=stem[0])
+        _check_divides(f"a stem of {stem[0]} channels", stem[0], groups, groups)
+        layers, steps = _stem(in_channels, *stem)
+        channels = stem[0]
+        for stage, (width, units) in enumerate(stages):
+            _check_divides(
+                f"a stage of {width} channels, a quarter of them in the bottleneck,", width, 4 * groups, groups
+            )
+            if width <= channels:
+                raise ValueError(f"a stage of {width} channels must have more than the {channels} that it reads")
+            for stride in (2, *[1] * (units - 1)):
+                first = stage == 0 and stride == 2
+                layers.append(ShuffleUnit(channels, width, stride, groups, group_first=not first))
+                channels = width
+            steps.append((3, 2, 2))
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Linear(channels, num_classes)
+        initialize_(self)
+        require_images(self, smallest_input(*steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+class SplitUnit(nn.Module):
+    """V2's unit: one half of the channels passes, the other goes through 1×1, depthwise 3×3 and 1×1; then a shuffle.
+
+    At stride 2 nothing is split: both branches read all channels, and the first has a depthwise and a 1×1 convolution.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        half = channels // 2
+        read = in_channels if stride == 2 else half
+        self.shortcut = None
+        if stride == 2:
+            depthwise = conv_bn(in_channels, in_channels, 3, 2, groups=in_channels, activation=None)
+            self.shortcut = nn.Sequential(depthwise, conv_bn(in_channels, half, 1))
+        self.branch = nn.Sequential(
+            conv_bn(read, half, 1),
+            conv_bn(half, half, 3, stride, groups=half, activation=None),
+            conv_bn(half, half, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+        if self.shortcut is None:
+            kept, changed = x.chunk(2, dim=1)
+        else:
+            kept, changed = self.shortcut(x), x
+        return channel_shuffle(torch.cat([kept, self.branch(changed)], dim=1), 2)
+
+
+class ShuffleNetV2(nn.Module):
+    """A 3×3 convolution, stages of split units that begin with stride 2, a 1×1 convolution, pooling, one linear layer.
+
+    Parameters
+    ----------
+    stem : (width, stride)
+        Of the first convolution. With stride 2 a max-pool of stride 2 follows.
+    stages : sequence of (width, units)
+    last : int
+        Width of the last convolution.
+    num_classes, in_channels : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no positive integer, or the width of a stage is odd. Images that are too small for the strides are
+        refused when the network runs.
+    """
+
+    def __init__(
+        self,
+        stem: tuple[int, int],
+        stages: Sequence[tuple[int, int]],
+        last: int,
+        num_classes: int,
+        in_channels: int,
+    ) -> None:
+        super().__init__()
+        check_positive(num_classes=num_classes, in_channels=in_channels, stem=stem[0], last=last)
+        layers, steps = _stem(in_channels, *stem)
+        channels = stem[0]
+        for width, units in stages:
+            _check_divides(f"a stage of {width} channels", width, 2, 2)
+            for stride in (2, *[1] * (units - 1)):
+                layers.append(SplitUnit(channels, width, stride))
+                channels = width
+            steps.append((3, 2, 2))
+        self.features = nn.Sequential(*layers, conv_bn(channels, last, 1))
+        self.fc = nn.Linear(last, num_classes)
+        initialize_(self)
+        require_images(self, smallest_input(*steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+def _stem(in_channels: int, width: int, stride: int) -> tuple[list[nn.Module], list[tuple[int, int, int]]]:
+    """The first layers, and their (kernel size, stride, padding)."""
+    layers: list[nn.Module] = [conv_bn(in_channels, width, 3, stride)]
+    if stride == 2:
+        layers.append(nn.MaxPool2d(3, 2, padding=1))
+    return layers, [(3, stride, 2)] * len(layers)
+
+
+def _check_divides(what: str, width: int, factor: int, groups: int) -> None:
+    if width < 1 or width % factor:
+        below, above = width // factor * factor, (width // factor + 1) * factor
+        fits = f"{below} or {above}" if below > 0 else f"{above}"
+        raise ValueError(f"{what} does not divide into {groups} groups; {fits} channels would")
+
+
+def shufflenet_v1(
+    num_classes: int = 1000, in_channels: int = 3, *, groups: int = 3, scale: float = 1.0, stem: int = 24
+) -> ShuffleNetV1:
+    """ShuffleNetV1: with 3 groups 1,865,728 parameters and 137.5 M multiply-adds at 224×224, the linear layer included.
+
+    Parameters
+    ----------
+    groups : 1, 2, 3, 4 or 8
+    scale : float
+        Of the widths of all stages.
+    stem : int
+        Channels of the first convolution. The authors' networks have 12, 24, 24 and 48 at scale 0.5, 1, 1.5 and 2.
+    """
+    if groups not in V1_WIDTHS:
+        raise ValueError(f"groups={groups!r} must be one of {tuple(V1_WIDTHS)}, for which the paper gives widths")
+    widths = [scale_width(width, scale, "scale") for width in V1_WIDTHS[groups]]
+    return ShuffleNetV1((stem, 2), tuple(zip(widths, (4, 8, 4), strict=True)), groups, num_classes, in_channels)
+
+
+def shufflenet_v1_small(
+    num_classes: int = 10, in_channels: int = 1, *, groups: int = 3, scale: float = 1.0
+) -> ShuffleNetV1:
+    """A ShuffleNetV1 for 28×28 images: three units at 14×14, three at 7×7, as wide as the groups allow at equal cost."""
+    if groups not in V1_SMALL_WIDTHS:
+        raise ValueError(f"groups={groups!r} must be one of {tuple(V1_SMALL_WIDTHS)}")
+    widths = [scale_width(width, scale, "scale") for width in V1_SMALL_WIDTHS[groups]]
+    return ShuffleNetV1((24, 1), tuple((width, 3) for width in widths), groups, num_classes, in_channels)
+
+
+def shufflenet_v2(num_classes: int = 1000, in_channels: int = 3, *, scale: float = 1.0) -> ShuffleNetV2:
+    """ShuffleNetV2 at scale 0.5, 1, 1.5 or 2; at 1 2,278,604 parameters and 144.91 M multiply-adds at 224×224."""
+    if scale not in V2_WIDTHS:
+        raise ValueError(f"scale={scale!r} must be one of {tuple(V2_WIDTHS)}, for which the paper gives widths")
+    *widths, last = V2_WIDTHS[scale]
+    return ShuffleNetV2((24, 2), tuple(zip(widths, (4, 8, 4), strict=True)), last, num_classes, in_channels)
+
+
+def shufflenet_v2_small(num_classes: int = 10, in_channels: int = 1, *, scale: float = 1.0) -> ShuffleNetV2:
+    """A ShuffleNetV2 for 28×28 images: three units at 14×14, four at 7×7 of twice the width."""
+    first, second, last = (scale_width(width, scale, "scale") for width in (48, 96, 224))
+    return ShuffleNetV2((24, 1), ((first, 3), (second, 4)), last, num_classes, in_channels)
