@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from compress_lib.models import mobilenet, shufflenet, squeezenet
+from compress_lib.models import mobilenet, shufflenet, squeezenet, xception
 
 
 def random_state(network: nn.Module) -> dict[str, Tensor]:
@@ -124,3 +124,27 @@ def test_shufflenet_v2(scale):
     build = functools.partial(shufflenet.shufflenet_v2, scale=scale)
     name = f"shufflenet_v2_x{scale:.1f}".replace(".", "_")
     check_same(build, lambda: get_model(name), rules, (3, 64, 64))
+
+
+def test_xception():
+    def block(match: re.Match) -> str:
+        return f"block{int(match[1]) - 5}."
+
+    rules = {
+        r"features\.0\.": "conv1.",
+        r"features\.1\.": "bn1.",
+        r"features\.3\.": "conv2.",
+        r"features\.4\.": "bn2.",
+        r"features\.18\.depthwise": "conv3.conv1",
+        r"features\.18\.": "conv3.",
+        r"features\.19\.": "bn3.",
+        r"features\.21\.depthwise": "conv4.conv1",
+        r"features\.21\.": "conv4.",
+        r"features\.22\.": "bn4.",
+        r"features\.(\d+)\.shortcut\.0": lambda match: f"{block(match)}skip",
+        r"features\.(\d+)\.shortcut\.1": lambda match: f"{block(match)}skipbn",
+        r"features\.(\d+)\.branch\.(\d+)\.depthwise": lambda match: f"{block(match)}rep.{match[2]}.conv1",
+        r"features\.(\d+)\.branch": lambda match: f"{block(match)}rep",
+        r"fc": "fc",
+    }
+    check_same(xception.xception, lambda: timm.create_model("legacy_xception"), rules, (3, 71, 71))
