@@ -14,8 +14,10 @@ import timm
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
+from torchvision.models.googlenet import Inception
+from torchvision.models.inception import InceptionA
 
-from compress_lib.models import mobilenet, shufflenet, squeezenet, xception
+from compress_lib.models import alexnet, inception, mobilenet, shufflenet, squeezenet, xception
 
 
 def random_state(network: nn.Module) -> dict[str, Tensor]:
@@ -148,3 +150,41 @@ def test_xception():
         r"fc": "fc",
     }
     check_same(xception.xception, lambda: timm.create_model("legacy_xception"), rules, (3, 71, 71))
+
+
+def test_alexnet():
+    rules = {r"features": "features"}
+    # A dropout stands behind each hidden layer's ReLU in ours, before the layer in theirs; and ours begins with a Flatten.
+    rules |= {f"classifier.{ours}": f"classifier.{theirs}" for ours, theirs in ((1, 1), (4, 4), (7, 6))}
+    check_same(alexnet.alexnet, lambda: get_model("alexnet"), rules, (3, 70, 64))
+
+
+def test_inception_v1():
+    """torchvision's module has 3×3 filters in the third branch, normalisations and no biases: these it is told to change."""
+
+    def conv(in_channels: int, channels: int, kernel_size: int, padding: int = 0) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(in_channels, channels, kernel_size, padding=padding), nn.ReLU())
+
+    def peer() -> nn.Module:
+        module = Inception(192, 64, 96, 128, 16, 32, 32, conv_block=conv)
+        module.branch3[1] = conv(16, 32, 5, padding=2)
+        return module
+
+    rules = {"branch1x1": "branch1", "branch3x3": "branch2", "branch5x5": "branch3", "branch_pool": "branch4"}
+    check_same(lambda: inception.InceptionV1(192, 64, 96, 128, 16, 32, 32), peer, rules, (192, 9, 7))
+
+
+def test_inception_v3():
+    def conv(in_channels: int, channels: int, **options: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(in_channels, channels, bias=False, **options), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+
+    rules = {
+        r"branch_pool\.1": "branch_pool",
+        r"branch_single\.(\d)": lambda match: f"branch5x5_{int(match[1]) + 1}",
+        r"branch_double\.(\d)": lambda match: f"branch3x3dbl_{int(match[1]) + 1}",
+        r"branch1x1": "branch1x1",
+    }
+    ours = functools.partial(inception.InceptionV3, 192, 64, 48, 64, 64, 96, 32, kernel_size=5)
+    check_same(ours, lambda: InceptionA(192, 32, conv_block=conv), rules, (192, 9, 7))
