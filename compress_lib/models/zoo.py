@@ -1,4 +1,4 @@
-"""The book's baselines by name, with trained weights that ship in the package.
+"""The book's networks for 28×28 images by name: all can be built, and some have trained weights in the package.
 
 Each checkpoint is a safetensors file beside a card (JSON): the recipe, the seed, the test accuracy and the SHA-256 of
 the file. ``python -m compress_lib train NAME`` makes both. Chapter 01.
@@ -13,10 +13,14 @@ from torch import nn
 
 from compress_lib.models.block_cnn import block_cnn
 from compress_lib.models.lenet import lenet_5, lenet_300_100
+from compress_lib.models.mobilenet import mobilenet_v1_small, mobilenet_v2_small, plain_small
 from compress_lib.models.resnet import resnet_20
+from compress_lib.models.shufflenet import shufflenet_v1_small, shufflenet_v2_small
+from compress_lib.models.squeezenet import squeezenet_small
 from compress_lib.models.vgg import vgg_small
+from compress_lib.models.xception import xception_small
 
-__all__ = ["NAMES", "build", "card", "load"]
+__all__ = ["ARCHITECTURES", "NAMES", "build", "card", "load"]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -25,20 +29,37 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "lenet-5": lenet_5,
     "vgg-small": vgg_small,
     "resnet-20": lambda **options: resnet_20(**{"in_channels": 1} | options),
+    "block-cnn": block_cnn,
+    "plain-small": plain_small,
+    "squeezenet-small": squeezenet_small,
+    "mobilenet-v1-small": mobilenet_v1_small,
+    "mobilenet-v2-small": mobilenet_v2_small,
+    "shufflenet-v1-small": shufflenet_v1_small,
+    "shufflenet-v2-small": shufflenet_v2_small,
+    "xception-small": xception_small,
 }
-NAMES = tuple(_BUILDERS)
-_BUILDERS["block-cnn"] = block_cnn  # without trained weights: chapter 08 trains it in many forms
+ARCHITECTURES = tuple(_BUILDERS)
+NAMES = tuple(name for name in ARCHITECTURES if (CHECKPOINTS / f"{name}.json").exists())  # with trained weights
 
 
 def build(name: str, **options) -> nn.Module:
     """The network ``name`` with fresh weights, for 28×28 images with one channel unless ``options`` say otherwise."""
-    return _BUILDERS[_known(name)](**options)
+    if name not in _BUILDERS:
+        raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(ARCHITECTURES)}")
+    return _BUILDERS[name](**options)
 
 
 def card(name: str) -> dict:
-    """The card of a checkpoint: ``recipe``, ``seed``, ``accuracy``, ``sha256``, ``nbytes``, hardware and versions."""
-    path = CHECKPOINTS / f"{_known(name)}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The card of a checkpoint: ``recipe``, ``seed``, ``accuracy``, ``sha256``, ``nbytes``, hardware and versions.
+
+    Raises
+    ------
+    ValueError : an unknown name, or a network that has no trained weights.
+    """
+    if name not in NAMES:
+        known = "has no trained weights" if name in ARCHITECTURES else "is not in the zoo"
+        raise ValueError(f"name={name!r} {known}; with trained weights it has {', '.join(NAMES)}")
+    return json.loads((CHECKPOINTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def load(name: str) -> nn.Module:
@@ -46,7 +67,7 @@ def load(name: str) -> nn.Module:
 
     Raises
     ------
-    ValueError : an unknown name, or a file that does not match the SHA-256 on its card.
+    ValueError : as `card`, or a file that does not match the SHA-256 on its card.
     """
     from safetensors.torch import load as load_bytes
 
@@ -61,9 +82,3 @@ def load(name: str) -> nn.Module:
     model = build(name)
     model.load_state_dict(load_bytes(content))
     return model.eval()
-
-
-def _known(name: str) -> str:
-    if name not in _BUILDERS:
-        raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(NAMES)}")
-    return name

@@ -45,8 +45,20 @@ def test_damaged_checkpoint_is_refused_by_name(damage, tmp_path, monkeypatch):
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="name='vgg-16' is not in the zoo; it has lenet-300-100"):
+    with pytest.raises(ValueError, match="name='vgg-16' is not in the zoo; with trained weights it has lenet-300-100"):
         zoo.load("vgg-16")
+    with pytest.raises(ValueError, match="name='vgg-16' is not in the zoo; it has lenet-300-100.*, xception-small"):
+        zoo.build("vgg-16")
+
+
+def test_the_names_are_those_of_the_cards():
+    assert set(zoo.NAMES) == {path.stem for path in zoo.CHECKPOINTS.glob("*.json")}
+    assert {"lenet-300-100", "lenet-5", "vgg-small", "resnet-20"} <= set(zoo.NAMES) < set(zoo.ARCHITECTURES)
+
+
+def test_weights_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="name='block-cnn' has no trained weights; with trained weights it has lenet-"):
+        zoo.load("block-cnn")
 
 
 def test_loads_are_independent():
