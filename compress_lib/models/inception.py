@@ -28,7 +28,7 @@ class InceptionV1(nn.Module):
     width1x1 : int
     reduce3x3, width3x3 : int
     reduce5x5, width5x5 : int
-        Many libraries have 3×3 filters here, after the authors' later code; the paper has 5×5.
+        torchvision's module has 3×3 filters here, a known mistake; the paper has 5×5.
     width_pool : int
 
     Raises

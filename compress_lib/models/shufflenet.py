@@ -240,7 +240,8 @@ def shufflenet_v1(
     scale : float
         Of the widths of all stages.
     stem : int
-        Channels of the first convolution. The authors' networks have 12, 24, 24 and 48 at scale 0.5, 1, 1.5 and 2.
+        Channels of the first convolution. The authors' networks of 3 groups have 12, 24, 24 and 48 at scale 0.5, 1, 1.5
+        and 2.
     """
     if groups not in V1_WIDTHS:
         raise ValueError(f"groups={groups!r} must be one of {tuple(V1_WIDTHS)}, for which the paper gives widths")

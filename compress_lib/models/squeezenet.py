@@ -43,7 +43,8 @@ class Fire(nn.Module):
         self, in_channels: int, squeeze: int, channels: int, *, bypass: bool = False, batch_norm: bool = False
     ) -> None:
         super().__init__()
-        if channels < 2 or channels % 2:
+        check_positive(in_channels=in_channels, squeeze=squeeze, channels=channels)
+        if channels % 2:
             raise ValueError(f"channels={channels} must be even: half of a fire module's filters are 1×1, half 3×3")
         if bypass and in_channels != channels:
             raise ValueError(f"bypass needs as many channels out as in, not {in_channels} in and {channels} out")
@@ -99,8 +100,6 @@ class SqueezeNet(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes, in_channels=in_channels)
-        if squeeze_ratio > 1:
-            raise ValueError(f"squeeze_ratio={squeeze_ratio} must be at most 1: more would not squeeze")
         channels, kernel_size, stride, padding = stem
         layers: list[nn.Module] = [_conv(in_channels, channels, kernel_size, stride, padding, batch_norm=batch_norm)]
         for widths in stages:
@@ -108,6 +107,8 @@ class SqueezeNet(nn.Module):
             layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
             for width in widths:
                 squeeze = scale_width(width, squeeze_ratio, "squeeze_ratio")
+                if squeeze > width:
+                    raise ValueError(f"squeeze_ratio={squeeze_ratio} must be at most 1: more would not squeeze")
                 around = bypass and width == channels
                 layers.append(Fire(channels, squeeze, width, bypass=around, batch_norm=batch_norm))
                 channels = width

@@ -62,6 +62,20 @@ def test_a_file_names_the_architecture(name, options, tmp_path):
     assert torch.equal(container.load(tmp_path / "network.cnet")(x), network(x))
 
 
+def test_initial_weights_are_drawn_for_the_numbers_that_an_output_sums_over():
+    """√(2 / inputs); for a depthwise convolution these are nine, however many channels there are."""
+    for name in SMALL:
+        network = build(name)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and module is not getattr(network, "scores", None):
+                inputs = module.in_channels // module.groups * module.kernel_size[0] ** 2
+                weights = module.weight.detach()
+                # Five standard errors of the standard deviation of as many normal numbers.
+                assert weights.std() == pytest.approx((2 / inputs) ** 0.5, rel=5 / (2 * weights.numel()) ** 0.5)
+                assert module.bias is None or module.bias.count_nonzero() == 0
+    assert build("squeezenet-small").scores.weight.detach().std() == pytest.approx(0.01, rel=0.1)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_other_tools_take_it(name):
     network = build(name).eval()

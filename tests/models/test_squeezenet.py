@@ -66,6 +66,10 @@ def test_bad_arguments():
         squeezenet1_0(squeeze_ratio=2)
     with pytest.raises(ValueError, match=r"squeeze_ratio=0.001 leaves none of 128 channels; 0.00781 leaves one"):
         squeezenet1_1(squeeze_ratio=0.001)
+    with pytest.raises(TypeError, match="squeeze_ratio='1/8' must be a number"):
+        squeezenet1_1(squeeze_ratio="1/8")
+    with pytest.raises(ValueError, match="squeeze=0 must be at least 1"):
+        Fire(4, 0, 8)
     with pytest.raises(ValueError, match="channels=9 must be even"):
         squeezenet_small(width=9, squeeze_ratio=0.5)
     with pytest.raises(ValueError, match="width=0 must be at least 1"):
