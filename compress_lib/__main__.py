@@ -2,13 +2,25 @@
 
 import argparse
 
-from compress_lib.commands import binarize, compress, criteria, data, decompress, prune, quantize, share, shrink, train
+from compress_lib.commands import (
+    binarize,
+    compact,
+    compress,
+    criteria,
+    data,
+    decompress,
+    prune,
+    quantize,
+    share,
+    shrink,
+    train,
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m compress_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (data, train, prune, shrink, criteria, quantize, share, binarize, compress, decompress):
+    for module in (data, train, prune, shrink, criteria, quantize, share, binarize, compact, compress, decompress):
         name = module.__name__.rpartition(".")[2]
         subparser = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(subparser)

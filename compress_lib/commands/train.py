@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from compress_lib import files
-from compress_lib.models.zoo import CHECKPOINTS, NAMES, build
+from compress_lib.models.zoo import CHECKPOINTS, build
 
 # One plain recipe; only what must differ between the networks differs.
 RECIPES = {
@@ -22,7 +22,7 @@ RECIPES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--lr", type=float, help="peak learning rate (default: the recipe's)")

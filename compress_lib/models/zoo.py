@@ -5,6 +5,7 @@ the file. ``python -m compress_lib train NAME`` makes both. Chapter 01.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from compress_lib.models.squeezenet import squeezenet_small
 from compress_lib.models.vgg import vgg_small
 from compress_lib.models.xception import xception_small
 
-__all__ = ["ARCHITECTURES", "NAMES", "build", "card", "load"]
+__all__ = ["ARCHITECTURES", "NAMES", "build", "card", "load", "options"]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -47,6 +48,14 @@ def build(name: str, **options) -> nn.Module:
     if name not in _BUILDERS:
         raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(ARCHITECTURES)}")
     return _BUILDERS[name](**options)
+
+
+def options(name: str) -> dict[str, bool | int | float | str]:
+    """The options of the architecture ``name`` with their defaults: the keyword-only arguments of its builder."""
+    if name not in _BUILDERS:
+        raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(ARCHITECTURES)}")
+    arguments = inspect.signature(_BUILDERS[name]).parameters.values()
+    return {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}
 
 
 def card(name: str) -> dict:
