@@ -17,6 +17,7 @@ from compress_lib.explore import (
     filter_surgery,
     grid_choice,
     network_cost,
+    squeeze_ratio,
     weight_threshold,
 )
 
@@ -82,8 +83,15 @@ def signs():
     return binary_filter.explorer(filters, RNG.normal(size=(64, 3, 3)), weights="ternary", percent=150)
 
 
+def squeezed():
+    return squeeze_ratio.explorer(accuracies={1 / 8: 0.8, 1: 0.9})
+
+
+BUILDS = [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs, squeezed]
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
-@pytest.mark.parametrize("build", [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs])
+@pytest.mark.parametrize("build", BUILDS)
 def test_an_explorer_is_in_order(browser, build, theme, width):
     page = new_page(browser, viewport={"width": width, "height": 900})
     troubles = watch(page, "about:blank")
@@ -136,7 +144,7 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice, grid, shared, file_bytes, signs):
+    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()
