@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compress_lib import data, ledger, training
+from compress_lib import cost, data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.commands import binarize, criteria, prune, quantize, share, shrink
+from compress_lib.commands import binarize, compact, comparison, criteria, prune, quantize, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
 from compress_lib.quantization import ptq
@@ -234,6 +234,7 @@ def test_criteria_says_how_to_train_a_network_that_is_not_there(tmp_path):
         (["shrink", "vgg-small", "layers"], "needs residual blocks"),
         (["shrink", "vgg-small", "filters", "--fraction", "1"], "fraction"),
         (["train", "lenet-5", "--data", "/nowhere"], "/nowhere"),
+        (["train", "squeezenet-small"], "invalid choice: 'squeezenet-small'"),  # it has no recipe
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, message, monkeypatch, capsys):
@@ -392,3 +393,135 @@ def test_binarize_refuses_bad_arguments(few_images, arguments, message, tmp_path
     with pytest.raises(SystemExit):
         call(monkeypatch, "binarize", "--images", 5, *arguments, "--work", tmp_path / "work")
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_timing_says_what_a_row_needs():
+    timing = comparison.timing(torch.nn.Linear(512, 64), torch.nn.Linear(512, 8), torch.zeros(3, 512))
+    ratio = timing.pop("ratio")
+    assert (ratio["batch"], ratio["threads"]) == (3, 1) and 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+    assert timing.keys() == {"seconds_before", "seconds_after"} and min(timing.values()) > 0
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Nothing is timed; what would be: how many images, and whether the networks have their channels innermost."""
+    seen = []
+
+    def timing(baseline, network, images):
+        weights = [p for model in (baseline, network) for p in model.parameters() if p.dim() == 4 and p.shape[2] > 1]
+        innermost = {
+            weight.is_contiguous(memory_format=torch.channels_last) for weight in weights if weight.shape[1] > 1
+        }
+        seen.append((len(images), innermost))
+        return {"ratio": {"median": 1.0, "low": 1.0, "high": 1.0, "batch": len(images), "threads": 1}}
+
+    monkeypatch.setattr(comparison, "timing", timing)
+    return seen
+
+
+def call_compact(monkeypatch, tmp_path, name, *options):
+    """Train with little; the checkpoints that are there afterwards."""
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    work = tmp_path / "work"
+    recipe = ["--epochs", 1, "--images", 640, "--lr", 0.05, "--seeds", 5, "--work", work]
+    call(monkeypatch, "compact", name, *(part for option in options for part in ("--option", option)), *recipe)
+    return {path.name: path.read_bytes() for path in work.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "chapter", "method"),
+    [
+        ("squeezenet-small", {"squeeze_ratio": 0.25, "bypass": True, "width": 8}, "13-squeezenet", "SqueezeNet"),
+        ("mobilenet-v1-small", {"alpha": 0.25, "pointwise": False}, "14-mobilenet", "MobileNetV1"),
+    ],
+)
+def test_compact_measures_what_it_trained(
+    few_images, timed, tmp_path, monkeypatch, capsys, name, options, chapter, method
+):
+    texts = [f"{key}={str(value).lower()}" for key, value in options.items()]
+    call_compact(monkeypatch, tmp_path, name, *texts)
+    (row,) = ledger.read()
+    assert (row["chapter"], row["method"], row["model"], row["seed"]) == (chapter, method, "plain-small", 5)
+    variant = [text.replace("_", " ").replace("=", " ") for text in texts]
+    assert row["variant"] == ", ".join([*variant, "epochs 1", "images 640", "lr 0.05"])
+    flags = " ".join(f"--option {text}" for text in texts)
+    command = f"python -m compress_lib compact {name} {flags} --epochs 1 --images 640 --lr 0.05 --seeds 5"
+    assert row["command"] == command
+    details = row["details"]
+    assert details["architecture"] == name and options.items() <= details["options"].items()
+    assert len(details["history"]) == 1
+    for when, architecture, chosen in (("before", "plain-small", {}), ("after", name, options)):
+        (path,) = (tmp_path / "work").glob(f"{architecture}-*")
+        network = zoo.build(architecture, **chosen)
+        network.load_state_dict(torch.load(path)["model"])
+        assert row[f"nbytes_{when}"] == cost.nbytes_on_disk(network)
+        assert details[f"params_{when}"] == sum(p.numel() for p in network.parameters())
+    assert row["accuracy_after"] == training.accuracy(network, *data.fashion_mnist("test"))
+    assert f"{row['accuracy_after']:.2%} (plain-small {row['accuracy_before']:.2%})" in capsys.readouterr().out
+
+
+def test_compact_times_small_and_large_batches_in_both_layouts(few_images, timed, tmp_path, monkeypatch):
+    call_compact(monkeypatch, tmp_path, "squeezenet-small", "width=8")
+    assert timed == [(1, {False}), (32, {False}), (1, {True}), (32, {True})]
+    (row,) = ledger.read()
+    layouts = [(timing["layout"], timing["ratio"]["batch"]) for timing in row["details"]["latency"]]
+    assert layouts == [(layout, batch) for layout in ("contiguous_format", "channels_last") for batch in (1, 32)]
+
+
+def test_compact_trains_the_baseline_once_for_all(few_images, timed, tmp_path, monkeypatch):
+    first = call_compact(monkeypatch, tmp_path, "plain-small", "alpha=0.25")
+    assert set(first) == {"plain-small-1-640-0.05-seed5.pt", "plain-small-alpha0.25-1-640-0.05-seed5.pt"}
+    monkeypatch.setattr(training, "_save", None)  # whoever trains now, fails
+    assert call_compact(monkeypatch, tmp_path, "plain-small") == first
+    baseline, narrow = sorted(ledger.read("14-mobilenet"), key=lambda row: row["method"], reverse=True)
+    assert (baseline["method"], narrow["method"]) == ("none (dense baseline)", "full convolutions")
+    assert baseline["variant"] == "epochs 1, images 640, lr 0.05"
+    for quantity in ("accuracy", "nbytes", "macs"):
+        assert baseline[f"{quantity}_after"] == baseline[f"{quantity}_before"] == narrow[f"{quantity}_before"]
+    assert narrow["macs_after"] < narrow["macs_before"] / 8
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "options"),
+    [
+        ("squeezenet-small", ["width=32", "squeeze_ratio=0.5", "bypass=true", "batch_norm=false"],
+         {"width": 32, "squeeze_ratio": 0.5, "bypass": True, "batch_norm": False}),
+        ("mobilenet-v1-small", ["alpha=2", "pointwise=false"], {"alpha": 2.0, "pointwise": False}),
+        ("mobilenet-v2-small", ["alpha=1", "linear_bottleneck=false"], {"linear_bottleneck": False}),
+        ("plain-small", ["alpha=0.5", "alpha=1.0"], {}),
+        ("shufflenet-v1-small", ["groups=8", "scale=1.0", "shuffle=false"], {"groups": 8, "shuffle": False}),
+        ("shufflenet-v2-small", [], {}),
+        ("xception-small", ["between=relu", "pointwise_first=true"], {"between": "relu", "pointwise_first": True}),
+    ],
+)  # fmt: skip
+def test_compact_takes_options_of_the_kind_of_their_defaults(name, texts, options):
+    parsed = compact.parse_options(name, texts)
+    assert parsed == options and [*map(type, parsed.values())] == [*map(type, options.values())]
+    assert zoo.options(name).keys() >= options.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("squeezenet-small", "groups=3", "'groups=3' is not NAME=VALUE for squeezenet-small, which has width=64, squeeze_"),
+        ("mobilenet-v1-small", "alpha", "'alpha' is not NAME=VALUE for mobilenet-v1-small, which has alpha=1.0, pointwise"),
+        ("mobilenet-v2-small", "linear_bottleneck=no", "the value must be true or false; mobilenet-v2-small has"),
+        ("shufflenet-v1-small", "groups=3.0", "the value must be an integer"),
+        ("shufflenet-v1-small", "groups=5", "groups=5 must be one of (1, 2, 3, 4, 8)"),
+        ("xception-small", "width=wide", "the value must be a number"),
+        ("xception-small", "between=tanh", "between='tanh' must be one of"),
+        ("plain-small", "num_classes=3", "'num_classes=3' is not NAME=VALUE for plain-small, which has alpha=1.0"),
+        ("plain-small", "alpha=nan", "alpha=nan must be a positive finite number"),
+        ("vgg-small", "width=3", "invalid choice: 'vgg-small'"),
+    ],
+)  # fmt: skip
+def test_compact_refuses_bad_options(few_images, name, option, message, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "compact", name, "--option", option, "--images", 640, "--work", tmp_path / "work")
+    assert stopped.value.code == 2 and message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_compact_refuses_more_images_than_there_are(few_images, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "compact", "plain-small", "--images", 2001, "--work", tmp_path / "work")
+    assert "--images must be from 1 to 2,000, got 2001" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -36,12 +36,26 @@ __all__ = [
 
 
 class DepthwiseSeparable(nn.Module):
-    """A 3×3 filter for each channel, then a 1×1 convolution that mixes channels; normalisation and ReLU after each."""
+    """A 3×3 filter for each channel, then a 1×1 convolution that mixes channels; normalisation and ReLU after each.
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    Parameters
+    ----------
+    in_channels, channels, stride : int
+    pointwise : bool
+        If false, there is no 1×1 convolution, and each channel has ``channels / in_channels`` filters instead.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, *, pointwise: bool = True) -> None:
         super().__init__()
-        self.depthwise = conv_bn(in_channels, in_channels, 3, stride, groups=in_channels)
-        self.pointwise = conv_bn(in_channels, channels, 1)
+        if not pointwise and channels % in_channels:
+            below = channels // in_channels * in_channels
+            fits = f"{below} or {below + in_channels}" if below else f"{in_channels}"
+            raise ValueError(
+                f"pointwise=False cannot make {channels} channels of {in_channels}, as many of each; {fits} would fit"
+            )
+        filtered = in_channels if pointwise else channels
+        self.depthwise = conv_bn(in_channels, filtered, 3, stride, groups=in_channels)
+        self.pointwise = conv_bn(in_channels, channels, 1) if pointwise else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
@@ -62,11 +76,14 @@ class MobileNetV1(nn.Module):
     separable : bool
         If false, each block is one full 3×3 convolution with normalisation and ReLU: the network that the paper compares
         with.
+    pointwise : bool
+        If false, the blocks have no 1×1 convolution. Channels of the stem then meet in the linear layer only.
 
     Raises
     ------
     TypeError, ValueError
-        If a number of channels or classes is no positive integer, or alpha leaves a layer without channels. Images that
+        If a number of channels or classes is no positive integer, or alpha leaves a layer without channels; if
+        ``pointwise`` is false and a width no multiple of the one before it, or the network not separable. Images that
         are too small for the strides are refused when the network runs.
     """
 
@@ -79,15 +96,20 @@ class MobileNetV1(nn.Module):
         *,
         alpha: float = 1.0,
         separable: bool = True,
+        pointwise: bool = True,
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes, in_channels=in_channels)
+        if not (separable or pointwise):
+            raise ValueError("pointwise=False needs separable=True: full convolutions have no pointwise part")
         channels = scale_width(stem[0], alpha, "alpha")
         layers: list[nn.Module] = [conv_bn(in_channels, channels, 3, stem[1])]
         for width, stride in blocks:
             wide = scale_width(width, alpha, "alpha")
-            block = DepthwiseSeparable(channels, wide, stride) if separable else conv_bn(channels, wide, 3, stride)
-            layers.append(block)
+            if separable:
+                layers.append(DepthwiseSeparable(channels, wide, stride, pointwise=pointwise))
+            else:
+                layers.append(conv_bn(channels, wide, 3, stride))
             channels = wide
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(channels, num_classes)
@@ -198,17 +220,27 @@ def _multiple_of_8(width: int, alpha: float) -> int:
 
 
 def mobilenet_v1(
-    num_classes: int = 1000, in_channels: int = 3, *, alpha: float = 1.0, separable: bool = True
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    alpha: float = 1.0,
+    separable: bool = True,
+    pointwise: bool = True,
 ) -> MobileNetV1:
     """MobileNetV1: 4,231,976 parameters and 568.74 M multiply-adds at 224×224; not separable, 29,294,088 and 4,867.3 M."""
     blocks = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
-    return MobileNetV1((32, 2), blocks, num_classes, in_channels, alpha=alpha, separable=separable)
+    return MobileNetV1((32, 2), blocks, num_classes, in_channels, alpha=alpha, separable=separable, pointwise=pointwise)
 
 
-def mobilenet_v1_small(num_classes: int = 10, in_channels: int = 1, *, alpha: float = 1.0) -> MobileNetV1:
-    """A MobileNetV1 for 28×28 images: two blocks at 14×14, then three at 7×7 of twice the width."""
+def mobilenet_v1_small(
+    num_classes: int = 10, in_channels: int = 1, *, alpha: float = 1.0, pointwise: bool = True
+) -> MobileNetV1:
+    """A MobileNetV1 for 28×28 images: two blocks at 14×14, then three at 7×7 of twice the width.
+
+    Without pointwise convolutions the stem has 32 channels instead of 40, since these do not make 64.
+    """
     blocks = ((64, 2), (64, 1), (128, 2), (128, 1), (128, 1))
-    return MobileNetV1((40, 1), blocks, num_classes, in_channels, alpha=alpha)
+    return MobileNetV1((40 if pointwise else 32, 1), blocks, num_classes, in_channels, alpha=alpha, pointwise=pointwise)
 
 
 def plain_small(num_classes: int = 10, in_channels: int = 1, *, alpha: float = 1.0) -> MobileNetV1:

@@ -65,13 +65,25 @@ class ShuffleUnit(nn.Module):
         g, of the 1×1 convolutions and the shuffle. The bottleneck has a quarter of ``channels``.
     group_first : bool
         Whether the first 1×1 convolution is grouped; in the network's first unit, which reads few channels, it is not.
+    shuffle : bool
+        If false, the channels stay in order: at stride 1 the unit is g narrow units side by side.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, groups: int, *, group_first: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        groups: int,
+        *,
+        group_first: bool = True,
+        shuffle: bool = True,
+    ) -> None:
         super().__init__()
         bottleneck = channels // 4
         made = channels - in_channels if stride == 2 else channels
         self.groups = groups
+        self.shuffle = shuffle
         self.reduce = conv_bn(in_channels, bottleneck, 1, groups=groups if group_first else 1)
         self.depthwise = conv_bn(bottleneck, bottleneck, 3, stride, groups=bottleneck, activation=None)
         self.expand = conv_bn(bottleneck, made, 1, groups=groups, activation=None)
@@ -79,7 +91,9 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-        y = channel_shuffle(self.reduce(x), self.groups)
+        y = self.reduce(x)
+        if self.shuffle:
+            y = channel_shuffle(y, self.groups)
         y = self.expand(self.depthwise(y))
         y = x + y if self.pool is None else torch.cat([self.pool(x), y], dim=1)
         return y.relu()
@@ -95,6 +109,8 @@ class ShuffleNetV1(nn.Module):
     stages : sequence of (width, units)
     groups : int
     num_classes, in_channels : int
+    shuffle : bool
+        See `ShuffleUnit`.
 
     Raises
     ------
@@ -111,6 +127,8 @@ class ShuffleNetV1(nn.Module):
         groups: int,
         num_classes: int,
         in_channels: int,
+        *,
+        shuffle: bool = True,
     ) -> None:
         super().__init__()
         check_positive(groups=groups, num_classes=num_classes, in_channels=in_channels, stem=stem[0])
@@ -125,7 +143,7 @@ class ShuffleNetV1(nn.Module):
                 raise ValueError(f"a stage of {width} channels must have more than the {channels} that it reads")
             for stride in (2, *[1] * (units - 1)):
                 first = stage == 0 and stride == 2
-                layers.append(ShuffleUnit(channels, width, stride, groups, group_first=not first))
+                layers.append(ShuffleUnit(channels, width, stride, groups, group_first=not first, shuffle=shuffle))
                 channels = width
             steps.append((3, 2, 2))
         self.features = nn.Sequential(*layers)
@@ -230,7 +248,13 @@ def _check_divides(what: str, width: int, factor: int, groups: int) -> None:
 
 
 def shufflenet_v1(
-    num_classes: int = 1000, in_channels: int = 3, *, groups: int = 3, scale: float = 1.0, stem: int = 24
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    groups: int = 3,
+    scale: float = 1.0,
+    stem: int = 24,
+    shuffle: bool = True,
 ) -> ShuffleNetV1:
     """ShuffleNetV1: with 3 groups 1,865,728 parameters and 137.5 M multiply-adds at 224×224, the linear layer included.
 
@@ -242,21 +266,24 @@ def shufflenet_v1(
     stem : int
         Channels of the first convolution. The authors' networks of 3 groups have 12, 24, 24 and 48 at scale 0.5, 1, 1.5
         and 2.
+    shuffle : bool
+        See `ShuffleUnit`.
     """
     if groups not in V1_WIDTHS:
         raise ValueError(f"groups={groups!r} must be one of {tuple(V1_WIDTHS)}, for which the paper gives widths")
     widths = [scale_width(width, scale, "scale") for width in V1_WIDTHS[groups]]
-    return ShuffleNetV1((stem, 2), tuple(zip(widths, (4, 8, 4), strict=True)), groups, num_classes, in_channels)
+    stages = tuple(zip(widths, (4, 8, 4), strict=True))
+    return ShuffleNetV1((stem, 2), stages, groups, num_classes, in_channels, shuffle=shuffle)
 
 
 def shufflenet_v1_small(
-    num_classes: int = 10, in_channels: int = 1, *, groups: int = 3, scale: float = 1.0
+    num_classes: int = 10, in_channels: int = 1, *, groups: int = 3, scale: float = 1.0, shuffle: bool = True
 ) -> ShuffleNetV1:
     """A ShuffleNetV1 for 28×28 images: three units at 14×14, three at 7×7, as wide as the groups allow at equal cost."""
     if groups not in V1_SMALL_WIDTHS:
         raise ValueError(f"groups={groups!r} must be one of {tuple(V1_SMALL_WIDTHS)}")
-    widths = [scale_width(width, scale, "scale") for width in V1_SMALL_WIDTHS[groups]]
-    return ShuffleNetV1((24, 1), tuple((width, 3) for width in widths), groups, num_classes, in_channels)
+    stages = tuple((scale_width(width, scale, "scale"), 3) for width in V1_SMALL_WIDTHS[groups])
+    return ShuffleNetV1((24, 1), stages, groups, num_classes, in_channels, shuffle=shuffle)
 
 
 def shufflenet_v2(num_classes: int = 1000, in_channels: int = 3, *, scale: float = 1.0) -> ShuffleNetV2:

@@ -16,6 +16,7 @@ from compress_lib.explore import (
     criterion_choice,
     filter_surgery,
     grid_choice,
+    group_shuffle,
     network_cost,
     squeeze_ratio,
     weight_threshold,
@@ -88,6 +89,7 @@ def squeezed():
 
 
 BUILDS = [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs, squeezed]
+BUILDS += [group_shuffle.explorer]
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
@@ -144,7 +146,7 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed):
+    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed, group_shuffle.explorer):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()

@@ -26,10 +26,10 @@ SMALL = (
 OTHERS = (
     ("plain-small", {"alpha": 0.5}),
     ("squeezenet-small", {"width": 32, "squeeze_ratio": 0.25, "bypass": True, "batch_norm": False}),
-    ("mobilenet-v1-small", {"alpha": 0.5}),
+    ("mobilenet-v1-small", {"alpha": 0.5, "pointwise": False}),
     ("mobilenet-v2-small", {"alpha": 0.5, "linear_bottleneck": False}),
     *[("shufflenet-v1-small", {"groups": groups}) for groups in (1, 2, 4, 8)],
-    ("shufflenet-v1-small", {"groups": 3, "scale": 0.5}),
+    ("shufflenet-v1-small", {"groups": 3, "scale": 0.5, "shuffle": False}),
     ("shufflenet-v2-small", {"scale": 0.5}),
     ("xception-small", {"width": 0.5, "between": "relu", "pointwise_first": True}),
 )

@@ -60,6 +60,39 @@ def test_a_separable_convolution_is_a_full_one_of_low_rank():
     )
 
 
+def test_without_pointwise_convolutions_channels_stay_apart():
+    """Channel j of a block that doubles them comes from channel j // 2; through the network, likewise."""
+    network = mobilenet_v1_small(pointwise=False).eval()
+    x = torch.randn(1, 32, 28, 28, requires_grad=True)
+    features = network.features[1:](x).mean((2, 3)).flatten()
+    assert len(features) == 128
+    reached = torch.stack(
+        [torch.autograd.grad(feature, x, retain_graph=True)[0].abs().sum((0, 2, 3)) for feature in features]
+    )
+    for feature, sources in enumerate(reached):
+        assert sources.nonzero().flatten().tolist() in ([feature // 4], [])  # [] if a ReLU is silent
+    assert (reached.sum(0) > 0).sum() > 16
+
+
+@pytest.mark.parametrize("build", [mobilenet_v1, mobilenet_v1_small])
+def test_without_pointwise_convolutions_only_nine_weights_for_a_channel_are_left(build):
+    network = build(10, 1, pointwise=False)
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    widths = [block.pointwise[0].out_channels for block in build(10, 1).features[1:]]
+    assert [conv.out_channels for conv in convs[1:]] == widths
+    assert sum(conv.weight.numel() for conv in convs[1:]) == 9 * sum(widths)
+    assert [conv.groups for conv in convs] == [1, convs[0].out_channels, *widths[:-1]]
+
+
+def test_impossible_networks_without_pointwise_convolutions():
+    with pytest.raises(ValueError, match="pointwise=False cannot make 19 channels of 10, as many of each; 10 or 20"):
+        mobilenet_v1(alpha=0.3, pointwise=False)
+    with pytest.raises(ValueError, match="pointwise=False cannot make 3 channels of 4, as many of each; 4 would fit"):
+        DepthwiseSeparable(4, 3, 1, pointwise=False)
+    with pytest.raises(ValueError, match="pointwise=False needs separable=True"):
+        mobilenet_v1(separable=False, pointwise=False)
+
+
 def test_inverted_residual_with_silent_branch_is_the_identity():
     block = InvertedResidual(4, 4, 1, 6).eval()
     nn.init.zeros_(block.project[1].weight)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib.cost import count
+from compress_lib.models import shufflenet
 from compress_lib.models.shufflenet import (
     ShuffleNetV1,
     ShuffleNetV2,
@@ -147,6 +148,32 @@ def test_only_the_first_unit_of_v1_is_not_grouped():
     assert [unit.reduce[0].groups for unit in units] == [1, *[4] * 15]
     assert [unit.expand[0].groups for unit in units] == [4] * 16
     assert [unit.reduce[0].out_channels * 4 for unit in units] == [272] * 4 + [544] * 8 + [1088] * 4
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_a_unit_without_shuffle_is_narrow_units_side_by_side(groups):
+    unit = ShuffleUnit(24, 24, 1, groups, shuffle=False).eval()
+    x = torch.randn(2, 24, 5, 5)
+    outputs = []
+    for i, part in enumerate(x.chunk(groups, 1)):
+        narrow = ShuffleUnit(24 // groups, 24 // groups, 1, 1)
+        own = {key: value.chunk(groups)[i] if value.dim() else value for key, value in unit.state_dict().items()}
+        narrow.load_state_dict(own)
+        outputs.append(narrow.eval()(part))
+    torch.testing.assert_close(unit(x), torch.cat(outputs, 1))
+    shuffled = ShuffleUnit(24, 24, 1, groups).eval()
+    shuffled.load_state_dict(unit.state_dict())
+    assert not torch.allclose(shuffled(x), unit(x))
+
+
+@pytest.mark.parametrize(("build", "size"), [(shufflenet_v1, 33), (shufflenet_v1_small, 28)])
+def test_v1_without_shuffle_has_the_same_weights_and_no_unit_shuffles(build, size, monkeypatch):
+    network, still = (build(10, 1, groups=2, shuffle=shuffle).eval() for shuffle in (True, False))
+    still.load_state_dict(network.state_dict())
+    x = torch.randn(1, 1, size, size)
+    with_shuffle = network(x)
+    monkeypatch.setattr(shufflenet, "channel_shuffle", lambda x, groups: x)
+    assert torch.equal(still(x), network(x)) and not torch.allclose(still(x), with_shuffle)
 
 
 def test_v2_passes_half_of_the_channels():
