@@ -69,15 +69,17 @@ def renew_code(app, doctree) -> None:
         traits = entry["state"]
         if "_compute" not in traits:
             continue
+        own = f"{traits['module']}_charts.mjs"  # for what only this explorer draws
         sources = {
-            "_esm": "explorer.mjs",
-            "_css": "explorer.css",
-            "_charts": "charts.mjs",
-            "_compute": f"{traits['module']}.mjs",
+            "_esm": ["explorer.mjs"],
+            "_css": ["explorer.css"],
+            "_charts": ["charts.mjs", own] if (explore / own).exists() else ["charts.mjs"],
+            "_compute": [f"{traits['module']}.mjs"],
         }
-        for trait, name in sources.items():
-            app.env.note_dependency(str(explore / name))
-            traits[trait] = (explore / name).read_text(encoding="utf-8")
+        for trait, names in sources.items():
+            for name in names:
+                app.env.note_dependency(str(explore / name))
+            traits[trait] = "\n".join((explore / name).read_text(encoding="utf-8") for name in names)
     attributes = NbMetadataCollector.get_js_files(app.env, docname)[STATE][1]
     attributes["body"] = sanitize_script_content(json.dumps(stored))
 

@@ -98,14 +98,15 @@ def test_every_explorer_of_every_page_is_live(browser, address, explorers):
 
 def test_pages_run_the_librarys_present_code(explorers):
     for _, traits in explorers:
+        charts = ["charts.mjs", *(path.name for path in EXPLORE.glob(f"{traits['module']}_charts.mjs"))]
         sources = {
-            "_esm": "explorer.mjs",
-            "_css": "explorer.css",
-            "_charts": "charts.mjs",
-            "_compute": f"{traits['module']}.mjs",
+            "_esm": ["explorer.mjs"],
+            "_css": ["explorer.css"],
+            "_charts": charts,
+            "_compute": [f"{traits['module']}.mjs"],
         }
-        for trait, name in sources.items():
-            assert traits[trait] == (EXPLORE / name).read_text(encoding="utf-8")
+        for trait, names in sources.items():
+            assert traits[trait] == "\n".join((EXPLORE / name).read_text(encoding="utf-8") for name in names)
 
 
 @pytest.mark.parametrize("width", [1280, 360])

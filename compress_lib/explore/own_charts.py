@@ -1,0 +1,17 @@
+"""Chart types that one explorer alone needs: the file ``<module>_charts.mjs``, whose text continues ``charts.mjs``.
+
+So ``charts.mjs`` stays as it is, and with it the chapters that carry its text.
+"""
+
+from pathlib import Path
+
+from compress_lib.explore.explorer import Explorer
+
+HERE = Path(__file__).parent
+
+
+def with_own_charts(explorer: Explorer) -> Explorer:
+    """The same explorer, able to draw what ``<module>_charts.mjs`` adds to ``CHARTS``."""
+    own = HERE / f"{explorer.module}_charts.mjs"
+    explorer._charts += "\n" + own.read_text(encoding="utf-8")
+    return explorer
