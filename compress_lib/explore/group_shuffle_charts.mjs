@@ -75,14 +75,15 @@ function wiringBody({ channels, steps, shuffled, output }, places, width) {
     const near = k !== output && Math.abs(places.x[k] - places.x[output]) * span < WIRING.label;
     if (k === output || (k % stride === 0 && !near)) words += number(k, low + 23, k === output);
   }
-  const many = paths.strong.length > 5000; // thick lines would become one surface
+  const room = (pitch * places.groups) / channels; // in crowded layers thick lines would become one surface
+  const [thin, thick] = [Math.max(0.35, Math.min(1, room)), Math.max(0.6, Math.min(2, 1.5 * room))].map((w) => w.toFixed(2));
   const line = (path, style) => `<path d="${path}" style="fill:none;${style}"/>`;
   return (
     `<g style="fill:var(--ex-raised);stroke:var(--ex-rule)">${boxes}</g>` +
-    line(paths.stay, "stroke:var(--ex-off);stroke-width:1") +
-    line(paths.come, `stroke:var(--ex-off);stroke-width:1;opacity:${1 - places.left}`) +
-    line(paths.go, `stroke:var(--ex-off);stroke-width:1;opacity:${places.left}`) +
-    line(paths.strong, `stroke:var(--ex-0);stroke-width:${many ? 1.1 : 2}`) +
+    line(paths.stay, `stroke:var(--ex-off);stroke-width:${thin}`) +
+    line(paths.come, `stroke:var(--ex-off);stroke-width:${thin};opacity:${1 - places.left}`) +
+    line(paths.go, `stroke:var(--ex-off);stroke-width:${thin};opacity:${places.left}`) +
+    line(paths.strong, `stroke:var(--ex-0);stroke-width:${thick}`) +
     `<g style="stroke-width:1.2">${nodes}</g>${words}`
   );
 }
