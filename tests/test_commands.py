@@ -402,17 +402,20 @@ def test_timing_says_what_a_row_needs():
     assert timing.keys() == {"seconds_before", "seconds_after"} and min(timing.values()) > 0
 
 
+def channels_innermost(*networks):
+    """Of the convolutions for which it makes a difference."""
+    weights = [p for network in networks for p in network.parameters() if p.dim() == 4 and min(p.shape[1:]) > 1]
+    (layout,) = {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights}
+    return layout
+
+
 @pytest.fixture
 def timed(monkeypatch):
-    """Nothing is timed; what would be: how many images, and whether the networks have their channels innermost."""
+    """Nothing is timed; what would be: how many images, and whether the channels are innermost."""
     seen = []
 
     def timing(baseline, network, images):
-        weights = [p for model in (baseline, network) for p in model.parameters() if p.dim() == 4 and p.shape[2] > 1]
-        innermost = {
-            weight.is_contiguous(memory_format=torch.channels_last) for weight in weights if weight.shape[1] > 1
-        }
-        seen.append((len(images), innermost))
+        seen.append((len(images), channels_innermost(baseline, network)))
         return {"ratio": {"median": 1.0, "low": 1.0, "high": 1.0, "batch": len(images), "threads": 1}}
 
     monkeypatch.setattr(comparison, "timing", timing)
@@ -462,10 +465,24 @@ def test_compact_measures_what_it_trained(
 
 def test_compact_times_small_and_large_batches_in_both_layouts(few_images, timed, tmp_path, monkeypatch):
     call_compact(monkeypatch, tmp_path, "squeezenet-small", "width=8")
-    assert timed == [(1, {False}), (32, {False}), (1, {True}), (32, {True})]
+    assert timed == [(1, False), (32, False), (1, True), (32, True)]
     (row,) = ledger.read()
     layouts = [(timing["layout"], timing["ratio"]["batch"]) for timing in row["details"]["latency"]]
     assert layouts == [(layout, batch) for layout in ("contiguous_format", "channels_last") for batch in (1, 32)]
+
+
+def test_compact_trains_with_channels_innermost_and_measures_the_usual_layout(few_images, timed, tmp_path, monkeypatch):
+    seen = []
+    for module, name, networks in ((training, "fit", 1), (comparison, "quality_and_size", 2)):
+        real = getattr(module, name)
+
+        def spy(*args, real=real, name=name, networks=networks, **rest):
+            seen.append((name, channels_innermost(*args[:networks])))
+            return real(*args, **rest)
+
+        monkeypatch.setattr(module, name, spy)
+    call_compact(monkeypatch, tmp_path, "plain-small", "alpha=0.25")
+    assert seen == [("fit", True), ("fit", True), ("quality_and_size", False)]
 
 
 def test_compact_trains_the_baseline_once_for_all(few_images, timed, tmp_path, monkeypatch):
