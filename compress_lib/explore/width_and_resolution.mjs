@@ -138,7 +138,7 @@ export function compute(data, state, format) {
   const rho = `${state.size}${NBSP}px (ρ = ${number(state.size / LARGEST.size)})`;
   const least = separable ? chosen.depthwise.intensity : chosen.full.intensity;
   const sentence =
-    `With α = ${state.alpha} and images of ${rho}, ${separable ? "MobileNetV1" : `the network of full ${kernel} convolutions`}${separable && state.kernel !== 3 ? ` with ${kernel} depthwise layers` : ""} has ${format.count(now.params)} parameters, whatever the image, and ${number(now.macs / MILLION)} million multiply–adds` +
+    `With α = ${state.alpha} and images of ${rho}, ${separable ? "MobileNetV1" : `the network of full ${kernel} convolutions`}${separable && state.kernel !== 3 ? ` with ${kernel} depthwise layers` : ""} has ${format.count(now.params)} parameters, whatever the image, and ${format.count(now.macs)} multiply–adds` +
     (separable ? `: ${format.times(results.fewer_macs)} fewer than with full ${kernel} convolutions of these widths, ` : ": ") +
     `${results.fewer_than_largest === 1 ? "the most of all widths and images" : `${format.times(results.fewer_than_largest)} fewer than with full ones at α = 1 and ${LARGEST.size}${NBSP}px`}. ` +
     (separable ? `${format.percent(results.pointwise_share)} of them are pointwise, ${format.percent(results.depthwise_share)} depthwise. ` : "") +

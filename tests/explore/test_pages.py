@@ -20,6 +20,7 @@ from compress_lib.explore import (
     network_cost,
     squeeze_ratio,
     weight_threshold,
+    width_and_resolution,
 )
 
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
@@ -88,7 +89,11 @@ def squeezed():
     return squeeze_ratio.explorer(accuracies={1 / 8: 0.8, 1: 0.9})
 
 
-BUILDS = [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs, squeezed]
+def multipliers():
+    return width_and_resolution.explorer(alpha=0.75, size=160)
+
+
+BUILDS = [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs, squeezed, multipliers]
 BUILDS += [group_shuffle.explorer]
 
 
@@ -146,7 +151,7 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed, group_shuffle.explorer):
+    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed, multipliers, group_shuffle.explorer):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()
