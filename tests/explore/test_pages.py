@@ -19,6 +19,7 @@ from compress_lib.explore import (
     group_shuffle,
     network_cost,
     squeeze_ratio,
+    towers,
     weight_threshold,
     width_and_resolution,
 )
@@ -94,7 +95,7 @@ def multipliers():
 
 
 BUILDS = [network_cost.explorer, threshold, surgery, choice, grid, shared, file_bytes, signs, squeezed, multipliers]
-BUILDS += [group_shuffle.explorer]
+BUILDS += [group_shuffle.explorer, towers.explorer]
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
@@ -151,7 +152,8 @@ def test_tables_that_are_cut_off_take_the_focus(opened):
 
 def test_the_figure_stays_without_scripts(browser):
     page = new_page(browser, java_script_enabled=False)
-    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed, multipliers, group_shuffle.explorer):
+    wired = (group_shuffle.explorer, towers.explorer)
+    for build in (surgery, choice, grid, shared, file_bytes, signs, squeezed, multipliers, *wired):
         page.set_content(standalone(widget := build()))
         assert page.get_by_role("img", name=widget.alt, exact=True).bounding_box()["width"] > 300
     page.close()
