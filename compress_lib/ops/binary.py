@@ -160,8 +160,8 @@ def binary_conv2d(
     Raises
     ------
     TypeError, ValueError
-        If an argument has another type, dtype, shape or device, a sum has more than 2^24 terms or the padded image is
-        smaller than the kernel; on the CPU, if ``packed_weight`` has ones after its channels.
+        If an argument has another type, dtype, shape or device, a sum has more than 2^24 terms, the padded image is
+        smaller than the kernel, has 2^31 rows or columns or, in the batch, more than 2^40 elements, as the output; on the CPU, if ``packed_weight`` has ones after its channels.
     """
     x = checks.floats("x", x, 4)
     checks.integer("groups", groups, 1, 2**31 - 1)
@@ -179,10 +179,13 @@ def binary_conv2d(
     outputs = packed_weight.shape[0]
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} outputs of packed_weight, got {groups}")
-    if min(reference.output_size(x.shape[2:], kernel, stride, padding, dilation)) < 1:
+    size = reference.output_size(x.shape[2:], kernel, stride, padding, dilation)
+    if min(size) < 1:
         raise ValueError(
             f"x of shape {tuple(x.shape)} is smaller, padding={padding} included, than kernel_size={kernel_size} with "
             f"dilation={dilation}"
         )
+    padded = [x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]]
+    checks.images(x, padding, padded, outputs, size)
     scale = checks.scales(scale, outputs, like=x)
     return torch.ops.compress_lib.binary_conv2d(x, packed_weight, stride, padding, dilation, groups, scale)
