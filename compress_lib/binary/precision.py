@@ -19,8 +19,7 @@ def exact(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module
 
     @functools.wraps(forward)
     def exactly(layer: nn.Module, x: Tensor) -> Tensor:
-        kind = x.device.type
-        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        if x.is_meta or not torch.is_autocast_enabled(kind := x.device.type):
             return forward(layer, x)
         weight = layer.weight
         with torch.autocast(kind, enabled=False):

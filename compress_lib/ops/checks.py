@@ -72,16 +72,18 @@ def last_axis(name: str, x: Tensor, in_features: int) -> None:
         raise ValueError(f"{name} must have the shape (…, in_features={in_features}), got {tuple(x.shape)}")
 
 
-def images(x: Tensor, padding: list, padded: list, outputs: int, size: tuple) -> None:
-    """Refuse images whose padded size, or an output of a size, whose places the kernels cannot count."""
-    if max(padded) >= 2**31:
-        raise ValueError(f"padding={padding} must leave fewer than 2^31 rows and columns, got {padded}")
-    batch = max(x.shape[0], 1)  # of none the sizes are computed all the same
-    elements = batch * max(x.shape[1] * padded[0] * padded[1], outputs * size[0] * size[1])
+def images(shape: tuple, padding: list, outputs: int, size: tuple) -> None:
+    """Refuse images, padded, or an output that have more places than the kernels can count."""
+    batch, channels, height, width = shape
+    height, width = height + 2 * padding[0], width + 2 * padding[1]
+    if height >= 2**31 or width >= 2**31:
+        raise ValueError(f"padding={padding} must leave fewer than 2^31 rows and columns, got ({height}, {width})")
+    batch = batch or 1  # of no images the sizes are computed all the same
+    elements = max(batch * channels * height * width, batch * outputs * size[0] * size[1])
     if elements > LARGEST_IMAGES:
         raise ValueError(
             f"x and the output must have at most 2^40 elements, padding={padding} included, got {elements:,}: "
-            f"x of shape {tuple(x.shape)}, {outputs} output channels"
+            f"x of shape {tuple(shape)}, {outputs} output channels"
         )
 
 
