@@ -34,11 +34,11 @@ def check_float32(layer: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If they are not: the operators compute in float32, and would round otherwise than the layer.
+        If they are not: the operators compute in float32, and may round otherwise than the layer.
     """
     if layer.weight.dtype != torch.float32:
         raise TypeError(
             f"layer must have weights in float32 to be packed, got {layer.weight.dtype}: the packed form computes in "
-            "float32, and would have other outputs; convert the train form with .float() first"
+            "float32, and may have other outputs; convert the train form with .float() first"
         )
     return layer
