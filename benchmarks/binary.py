@@ -224,7 +224,16 @@ def measure(case, library: ctypes.CDLL, rounds: int) -> dict:
     )
     for label, reason in skipped.items():
         print(f"{label}: skipped, {reason}")
-    return {"shape": case.name, "macs": case.macs, "ceiling_per_second": per_second, "rows": rows, "skipped": skipped}
+    return {
+        "shape": case.name,
+        "macs": case.macs,
+        "weights": case.layer.weight.numel(),
+        "inputs": case.x.numel(),
+        "outputs": case.wanted.numel(),
+        "ceiling_per_second": per_second,
+        "rows": rows,
+        "skipped": skipped,
+    }
 
 
 def main() -> None:
@@ -235,6 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     library = ceiling()
+    roof = cost.roofline(THREADS)
     tables = []
     with torch.inference_mode():
         for kind, shapes in ((Linear, LINEAR), (Convolution, CONVOLUTION)):
@@ -246,6 +256,8 @@ def main() -> None:
         command = " ".join(["python", "benchmarks/binary.py", *sys.argv[1:]])
         content = {
             "shapes": tables,
+            "float32_peak_per_second": roof.peak_macs_per_s,
+            "bandwidth_bytes_per_second": roof.bandwidth_bytes_per_s,
             "threads": THREADS,
             "rounds": arguments.rounds,
             "backend": ops.backend(),

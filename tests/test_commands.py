@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from compress_lib import cost, data, ledger, training
 from compress_lib.__main__ import main
+from compress_lib.binary import networks
 from compress_lib.commands import binarize, compact, comparison, criteria, prune, quantize, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
@@ -365,6 +366,24 @@ def test_binarize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     assert row["macs_after"] == row["macs_before"] and len(row["details"]["history"]) == 1
     assert f"{row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}" in capsys.readouterr().out
     assert f"binarize {method} --order" in row["command"] and "--kernel-size" in row["command"]
+
+
+def test_binarize_notes_what_the_real_weights_give_where_signs_were_drawn(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    arguments = ["--width", 8, "--epochs", 1, "--images", 1280, "--lr", 0.2, "--seeds", 5, "--work", tmp_path / "work"]
+    call(monkeypatch, "binarize", "binaryconnect-stochastic", *arguments)
+    (row,) = ledger.read("08-binary-networks")
+    trained = networks.convert(zoo.build("block-cnn", width=8), "binaryconnect-stochastic")
+    (path,) = (tmp_path / "work").glob("*stochastic*.pt")
+    trained.load_state_dict(torch.load(path)["model"])
+    plain = zoo.build("block-cnn", width=8)
+    renamed = {
+        name.replace("parametrizations.weight.original", "weight"): v for name, v in trained.state_dict().items()
+    }
+    plain.load_state_dict(renamed)
+    assert row["details"]["accuracy_of_real_weights"] == training.accuracy(plain, *data.fashion_mnist("test"))
+    call(monkeypatch, "binarize", "binaryconnect", *arguments)
+    assert "accuracy_of_real_weights" not in ledger.read("08-binary-networks")[0]["details"]
 
 
 def test_binarize_trains_the_network_of_floats_once_for_all(few_images, tmp_path, monkeypatch):

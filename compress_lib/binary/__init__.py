@@ -5,7 +5,7 @@ Submodules load when they are first named.
 
 import importlib
 
-_SUBMODULES = ("binarize", "bwn", "connect", "multibit", "networks", "packed_weight", "ternary", "xnor")
+_SUBMODULES = ("binarize", "bwn", "connect", "multibit", "networks", "packed_weight", "precision", "ternary", "xnor")
 
 
 def __getattr__(name: str):

@@ -22,17 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from compress_lib.ops import packing
+
 GRADIENTS = ("exact", "paper")
 
 
 def sign(x: Tensor) -> Tensor:
     """+1 where ``x ≥ 0``, both zeros included, and −1 elsewhere, NaN included; the shape and type of ``x``."""
-    return _plus_minus(x >= 0, x.dtype)
+    return _plus_minus(packing.positive(x), x.dtype)
 
 
 def straight_through_sign(x: Tensor) -> Tensor:
     """`sign`, with the gradient of ``clip(x, −1, 1)``."""
-    return _StraightThrough.apply(x, x >= 0)
+    return _StraightThrough.apply(x, packing.positive(x))
 
 
 def probability(x: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ A code is a sum of its bits, ``q = Σ_i 2^i q_i``, and a bit is half of 1 and a 
     2 Σ q B = Σ_i 2^i Σ s_i B + n Σ B:
 
 k products of signs, on the kernels of `xnor`, and a number that belongs to the filter. All are whole numbers, so the
-deploy form has the outputs of the train form to the last bit.
+deploy form has the outputs of the train form to the last bit, in float32, the type that a layer must have to be packed.
+``torch.autocast`` changes neither form (see `precision`).
 """
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional
 from compress_lib import ops
 from compress_lib.binary import xnor
 from compress_lib.binary.binarize import scale, sign, straight_through_sign
+from compress_lib.binary.precision import check_float32, exact
 
 MOST_BITS = 8
 _LARGEST = 1 << 23  # twice a sum is still a whole number of float32
@@ -86,6 +88,7 @@ class MultibitLinear(nn.Linear):
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, bits=bits)
         return xnor.take_over(made, layer)
 
+    @exact
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
         y = functional.linear(codes(x, self.bits), straight_through_sign(self.weight))
@@ -93,12 +96,23 @@ class MultibitLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
     def to_packed(self) -> "PackedMultibitLinear":
-        """The deploy form, in evaluation mode."""
-        return PackedMultibitLinear(self).eval()
+        """The deploy form, in evaluation mode; as of `xnor.XnorLinear`.
+
+        Raises
+        ------
+        TypeError
+            As there.
+        ValueError
+            If a sum may be larger than float32 counts exactly.
+        """
+        return PackedMultibitLinear(check_float32(self)).eval()
 
 
 class MultibitConv2d(nn.Conv2d):
-    """The train form of a convolution. Parameters as of ``nn.Conv2d``, padding in numbers, and ``bits`` as above."""
+    """The train form of a convolution.
+
+    Parameters as of ``nn.Conv2d``, padding in numbers and with zeros, and ``bits`` as above.
+    """
 
     binarizes_weight = True
 
@@ -106,6 +120,8 @@ class MultibitConv2d(nn.Conv2d):
         super().__init__(*places, **named)
         if isinstance(self.padding, str):
             raise TypeError(f"padding must be a number or two, got {self.padding!r}")
+        if self.padding_mode != "zeros":
+            raise ValueError(f"padding_mode must be 'zeros', got {self.padding_mode!r}")
         self.bits, self.highest = bits, _highest(bits)
 
     @classmethod
@@ -113,6 +129,7 @@ class MultibitConv2d(nn.Conv2d):
         """As `xnor.XnorConv2d.from_dense`, but zeros that are padded stay zeros."""
         return xnor.take_over(cls(*xnor.geometry(layer), bits=bits), layer)
 
+    @exact
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
         places = self.stride, self.padding, self.dilation, self.groups
@@ -121,8 +138,8 @@ class MultibitConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
     def to_packed(self) -> "PackedMultibitConv2d":
-        """The deploy form, in evaluation mode."""
-        return PackedMultibitConv2d(self).eval()
+        """The deploy form; as of `MultibitLinear`."""
+        return PackedMultibitConv2d(check_float32(self)).eval()
 
 
 class _PackedMultibit(nn.Module):
@@ -151,6 +168,7 @@ class PackedMultibitLinear(_PackedMultibit):
         super().__init__(layer, ops.pack_signs(layer.weight.detach()))
         self.in_features = layer.in_features
 
+    @exact
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
@@ -167,6 +185,7 @@ class PackedMultibitConv2d(_PackedMultibit):
         self.in_channels, self.kernel_size, self.padding = layer.in_channels, layer.kernel_size, layer.padding
         self.places = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}
 
+    @exact
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""

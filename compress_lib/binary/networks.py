@@ -45,7 +45,8 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     Returns
     -------
     nn.Sequential
-        A copy; its real weights are those of ``model``.
+        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is the
+        first or the last one.
 
     Raises
     ------
@@ -66,16 +67,19 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     else:
         kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
     converted = copy.deepcopy(model)
-    layers = [name for name, module in model.named_children() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    places = [each for each in model.named_modules(remove_duplicate=False) if each[0] and "." not in each[0]]
+    layers = {name: module for name, module in places if isinstance(module, (nn.Linear, nn.Conv2d))}
     if len(layers) < 3:
-        raise ValueError(f"model must have layers between the first and the last, got {layers}")
+        raise ValueError(f"model must have layers between the first and the last, got {list(layers)}")
+    outer, forms = [*layers.values()][:: len(layers) - 1], {}
     inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
-    for name, module in reversed(list(model.named_children())):
+    for name, module in reversed(places):
         if name in layers:
-            inner, pooled = name in layers[1:-1], False
+            inner, pooled = module not in outer, False
             if inner:
-                kind = kinds[isinstance(module, nn.Conv2d)]
-                converted.set_submodule(name, kind.from_dense(module, **options))
+                if module not in forms:
+                    forms[module] = kinds[isinstance(module, nn.Conv2d)].from_dense(module, **options)
+                converted.set_submodule(name, forms[module])
         elif isinstance(module, nn.MaxPool2d):
             pooled = True
         elif isinstance(module, nn.ReLU) and inner:
@@ -86,6 +90,9 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
 def deploy(trained: nn.Module) -> nn.Module:
     """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
 
+    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits, too,
+    as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
+
     Parameters
     ----------
     trained : nn.Module
@@ -94,11 +101,18 @@ def deploy(trained: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `packed_weight.pack` and the layers' ``to_packed``.
     """
-    deployed = packed_weight.pack(trained)
-    for name, module in trained.named_modules():
+    deployed, forms = packed_weight.pack(trained), {}
+    for name, module in trained.named_modules(remove_duplicate=False):
         if isinstance(module, _TRAIN_FORMS):
-            deployed = packed_weight.with_submodule(deployed, name, module.to_packed())
+            if module not in forms:
+                forms[module] = module.to_packed()
+            deployed = packed_weight.with_submodule(deployed, name, forms[module])
     return deployed
 
 

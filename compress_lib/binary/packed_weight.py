@@ -3,7 +3,8 @@
 The train form is a parametrization of ``weight`` (`connect`, `bwn`, `ternary`), the deploy form a layer that holds
 signs, where there are zeros another bit that says where, and the scale. It makes the numbers of its weight anew each
 time it runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those of the
-train form to the last bit, as the two multiply the same weights. (``torch.stack((kept, signs))`` is a weight of
+train form to the last bit, as the two multiply the same weights in the same type; under ``torch.autocast`` both round
+them, and the activations, as PyTorch's own layers do. (``torch.stack((kept, signs))`` is a weight of
 `ops.ternary_linear`.)
 """
 
@@ -74,23 +75,24 @@ def pack(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        A copy in evaluation mode, in which each layer whose parametrization has ``parts`` is a packed one. Other
-        parametrizations stay.
+        A copy in evaluation mode, in which each layer whose parametrization has ``parts`` is a packed one, and one that
+        is used twice is one packed layer in both places. Other parametrizations stay.
 
     Raises
     ------
     ValueError
         If a convolution pads with something else than zeros, or another parametrization is stacked on such a one.
     """
-    packed = copy.deepcopy(model).eval()
-    for name, layer in model.named_modules():
+    packed, forms = copy.deepcopy(model).eval(), {}
+    for name, layer in model.named_modules(remove_duplicate=False):
         if parametrize.is_parametrized(layer, "weight") and hasattr(layer.parametrizations.weight[0], "parts"):
             chain = layer.parametrizations.weight
             if len(chain) > 1:
                 raise ValueError(f"model must have one parametrization on the weight of {name!r}, not {len(chain)}")
-            parts = chain[0].parts(chain.original)
-            kind = PackedConv2d if isinstance(layer, nn.Conv2d) else PackedLinear
-            packed = with_submodule(packed, name, kind(layer, *parts))
+            if layer not in forms:
+                kind = PackedConv2d if isinstance(layer, nn.Conv2d) else PackedLinear
+                forms[layer] = kind(layer, *chain[0].parts(chain.original))
+            packed = with_submodule(packed, name, forms[layer])
     return packed
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress_lib import ops
+from compress_lib.binary.precision import exact
 
 
 def mean_magnitude(x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class PackedXnorLinear(_PackedXnor):
         """(…, in_features) to (…, out_features)."""
         y = ops.binary_linear(x, self.weight, self.in_features, self.scale)
         if self.input_scale:
-            y = y * mean_magnitude(x)
+            y = y * mean_magnitude(x.float())  # which a layer before may have rounded, under autocast
         return y if self.bias is None else y + self.bias
 
     def _shape(self) -> str:
@@ -143,8 +144,12 @@ class PackedXnorConv2d(_PackedXnor):
         places = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups", "scale")}
         y = ops.binary_conv2d(x, self.weight, self.in_channels, self.kernel_size, **places)
         if self.input_scale:
-            y = y * magnitude_map(x, self)
+            y = y * self._k(x)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+    @exact
+    def _k(self, x: Tensor) -> Tensor:
+        return magnitude_map(x, self)
 
     def _shape(self) -> str:
         return (

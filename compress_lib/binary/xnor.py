@@ -13,7 +13,7 @@ al., NIPS 2016, arXiv 1602.02830).
 Signs have no 0. What is outside the image counts as the sign of 0, +1, in the product, and as 0 in A. The layers take
 the sign themselves, so no activation comes before them. What they compute is a whole number, times α, times K, plus the
 bias, in this order and in both forms, which is why the deploy form (`packed_xnor`) has the same outputs to the last
-bit.
+bit: in float32, the type that a layer must have to be packed. ``torch.autocast`` changes neither form (see `precision`).
 """
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from compress_lib.binary import packed_xnor
 from compress_lib.binary.binarize import scale, straight_through_sign
+from compress_lib.binary.precision import check_float32, exact
 
 
 class XnorLinear(nn.Linear):
@@ -55,6 +56,7 @@ class XnorLinear(nn.Linear):
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, scale=scale, input_scale=input_scale)
         return take_over(made, layer)
 
+    @exact
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
         y = functional.linear(straight_through_sign(x), straight_through_sign(self.weight))
@@ -65,8 +67,16 @@ class XnorLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
     def to_packed(self) -> packed_xnor.PackedXnorLinear:
-        """The deploy form, in evaluation mode."""
-        return packed_xnor.PackedXnorLinear.pack(self, scale(self.weight.detach()) if self.scale else None)
+        """The deploy form, in evaluation mode: of float32 inputs it makes the same outputs, to the last bit.
+
+        Raises
+        ------
+        TypeError
+            If the weights are not float32.
+        """
+        return packed_xnor.PackedXnorLinear.pack(
+            check_float32(self), scale(self.weight.detach()) if self.scale else None
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}, input_scale={self.input_scale}"
@@ -117,6 +127,7 @@ class XnorConv2d(nn.Conv2d):
         """
         return take_over(cls(*geometry(layer), scale=scale, input_scale=input_scale), layer)
 
+    @exact
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
         rows, columns = self.padding
@@ -130,8 +141,10 @@ class XnorConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
     def to_packed(self) -> packed_xnor.PackedXnorConv2d:
-        """The deploy form, in evaluation mode."""
-        return packed_xnor.PackedXnorConv2d.pack(self, scale(self.weight.detach()) if self.scale else None)
+        """The deploy form; as of `XnorLinear`."""
+        return packed_xnor.PackedXnorConv2d.pack(
+            check_float32(self), scale(self.weight.detach()) if self.scale else None
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}, input_scale={self.input_scale}"

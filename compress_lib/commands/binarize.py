@@ -4,10 +4,12 @@ METHOD is one of: ``binaryconnect`` and ``binaryconnect-stochastic`` (Courbariau
 ``xnor`` and ``xnor-without-k`` (Rastegari et al., arXiv 1603.05279), ``bnn`` (Courbariaux, Hubara et al., arXiv
 1602.02830), ``multibit`` (after Zhou et al., arXiv 1606.06160) and ``twn`` (Li, Zhang, Liu, arXiv 1605.04711). The
 network is `compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the same
-start, but with weight decay; where weights become signs there is none. What is measured is read back from a file.
+start, but with weight decay; where weights become signs there is none. What is measured is read back from a file; with
+random signs the accuracy of the real weights behind them is noted, too.
 """
 
 import argparse
+import copy
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -101,6 +103,9 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
         metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
         restored, budget = comparison.through_file(deployed, path, test[0], architecture=MODEL, metadata=metadata)
         nbytes = path.stat().st_size
+    details = {"backend": ops.backend(), "history": history, "budget": [vars(layer) for layer in budget.rows]}
+    if method == "binaryconnect-stochastic":
+        details["accuracy_of_real_weights"] = training.accuracy(_with_real_weights(trained), *test)
     used = options | settings | recipe
     del used["method"]
     flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in used.items())
@@ -114,14 +119,21 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
             "seed": seed,
             **comparison.compare(dense, restored, test, counted=dense),  # the same products, of bits
             "nbytes_after": nbytes,
-            "details": {
-                "backend": ops.backend(),
-                "history": history,
-                "budget": [vars(layer) for layer in budget.rows],
-            },
+            "details": details,
             "command": f"python -m compress_lib binarize {method} {flags} --seeds {seed}",
         }
     )
+
+
+def _with_real_weights(trained):
+    """The network of the weights behind the signs: with these Courbariaux et al. test where they drew signs."""
+    from torch.nn.utils import parametrize
+
+    real = copy.deepcopy(trained)
+    for module in real.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+    return real
 
 
 NAMED = {

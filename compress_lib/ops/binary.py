@@ -160,16 +160,18 @@ def binary_conv2d(
     Raises
     ------
     TypeError, ValueError
-        If an argument has another type, dtype, shape or device, a sum has more than 2^24 terms or the padded image is
-        smaller than the kernel; on the CPU, if ``packed_weight`` has ones after its channels.
+        If an argument has another type, dtype, shape or device, a sum has more than 2^24 terms, the padded image is
+        smaller than the kernel or has 2^31 rows or columns, the padded images or the output have more than 2^40
+        elements; on the CPU, if ``packed_weight`` has ones after its channels.
     """
     x = checks.floats("x", x, 4)
+    shape = x.shape
     checks.integer("groups", groups, 1, 2**31 - 1)
     checks.integer("in_channels", in_channels, 1, 2**31 - 1)
     if in_channels % groups:
         raise ValueError(f"groups must divide in_channels={in_channels}, got {groups}")
-    if x.shape[1] != in_channels:
-        raise ValueError(f"x must have the shape (B, in_channels={in_channels}, H, W), got {tuple(x.shape)}")
+    if shape[1] != in_channels:
+        raise ValueError(f"x must have the shape (B, in_channels={in_channels}, H, W), got {tuple(shape)}")
     kernel, stride = checks.pair("kernel_size", kernel_size, 1), checks.pair("stride", stride, 1)
     padding, dilation = checks.pair("padding", padding, 0), checks.pair("dilation", dilation, 1)
     channels = in_channels // groups
@@ -179,10 +181,12 @@ def binary_conv2d(
     outputs = packed_weight.shape[0]
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} outputs of packed_weight, got {groups}")
-    if min(reference.output_size(x.shape[2:], kernel, stride, padding, dilation)) < 1:
+    size = reference.output_size(shape[2:], kernel, stride, padding, dilation)
+    if min(size) < 1:
         raise ValueError(
-            f"x of shape {tuple(x.shape)} is smaller, padding={padding} included, than kernel_size={kernel_size} with "
+            f"x of shape {tuple(shape)} is smaller, padding={padding} included, than kernel_size={kernel_size} with "
             f"dilation={dilation}"
         )
+    checks.images(shape, padding, outputs, size)
     scale = checks.scales(scale, outputs, like=x)
     return torch.ops.compress_lib.binary_conv2d(x, packed_weight, stride, padding, dilation, groups, scale)

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,20 +28,25 @@ class BuildError(Exception):
     """Why there is no library."""
 
 
-def library(main: str, sources: Mapping[str, bytes], check: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:
+def library(
+    main: str,
+    sources: Mapping[str, bytes],
+    check: Callable[[ctypes.CDLL], None],
+    warn: Callable[[str], None] | None = None,
+) -> ctypes.CDLL:
     """Load a library from the cache, or compile it.
-
-    One warning says what did not go as it should.
 
     Parameters
     ----------
     main : str
-        Which of the sources is given to the compiler: the one in the environment variable ``CXX``, or else the first of
-        ``c++``, ``g++`` and ``clang++`` that there is.
+        Which of the sources is given to the compiler: the command in the environment variable ``CXX`` (a launcher before
+        it and options after it are possible), or else the first of ``c++``, ``g++`` and ``clang++`` that there is.
     sources : mapping of str to bytes
         Their contents by their file names.
     check : callable
         Is given the library, and raises an OSError or AttributeError if it is not what it should be.
+    warn : callable, optional
+        Is given one message, if something did not go as it should; without it a RuntimeWarning says so.
 
     Returns
     -------
@@ -50,9 +56,11 @@ def library(main: str, sources: Mapping[str, bytes], check: Callable[[ctypes.CDL
     ------
     BuildError
         If there is no compiler, it fails, or its library does not pass the check.
+    OSError
+        If there is no directory for temporary files, or no room in it.
     """
     compiler, version = _compiler()
-    recipe = [platform.machine(), version, *OPTIONS, main]
+    recipe = [platform.machine(), version, *compiler[1:], *OPTIONS, main]
     for name in sorted(sources):
         recipe += [name, hashlib.sha256(sources[name]).hexdigest()]
     stem = f"{Path(main).stem}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}-"
@@ -77,42 +85,53 @@ def library(main: str, sources: Mapping[str, bytes], check: Callable[[ctypes.CDL
                     path.unlink(missing_ok=True)
         except OSError as error:
             problems.append(f"{kept.name} cannot be kept, and every process builds its own: {error}")
-            kept = built
-        try:
-            made = _loaded(kept, check)
-        except (OSError, AttributeError) as error:
-            raise BuildError(f"what {compiler} made of {main} does not work: {error}") from error
-    if problems:
+        for path in (kept, built):  # where it was kept another process may have removed it, or nothing may be run
+            try:
+                made = _loaded(path, check)
+                break
+            except (OSError, AttributeError) as error:
+                failure = error
+        else:
+            raise BuildError(f"what {compiler[0]} made of {main} does not work: {failure}") from failure
+    if problems and warn:
+        warn("; ".join(problems))
+    elif problems:
         warnings.warn("; ".join(problems), RuntimeWarning, stacklevel=2)
     return made
 
 
 def cache_directory() -> Path:
-    """Where libraries are kept; it need not exist."""
-    if chosen := os.environ.get("COMPRESS_LIB_CACHE"):
-        return Path(chosen).expanduser()
+    """Where libraries are kept, an absolute path; it need not exist."""
+    chosen = os.environ.get("COMPRESS_LIB_CACHE")
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compress_lib" / "kernels"
-    except RuntimeError as error:
-        raise BuildError(f"there is no place to keep libraries, and COMPRESS_LIB_CACHE names none: {error}") from error
+        if chosen:  # absolute: the loader looks for a bare name, as in ".", somewhere else
+            return Path(chosen).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "compress_lib" / "kernels"
+    except RuntimeError as error:  # no home
+        raise BuildError(f"there is no place to keep libraries, with COMPRESS_LIB_CACHE={chosen!r}: {error}") from error
 
 
-def _compiler() -> tuple[str, str]:
-    """The compiler, and what it says it is."""
+def _compiler() -> tuple[list[str], str]:
+    """The command of the compiler, and what it says it is."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in names:
-        if path := shutil.which(name):
-            return path, _run([path, "--version"])
+        try:
+            command = [name] if shutil.which(name) else shlex.split(name)
+        except ValueError as error:
+            raise BuildError(f"CXX={name!r} is no command: {error}") from error
+        if command and (path := shutil.which(command[0])):
+            command[0] = path
+            return command, _run([*command, "--version"])
     raise BuildError(f"there is no C++ compiler: {' or '.join(names)} is not to be found")
 
 
-def _compile(compiler: str, main: str, sources: Mapping[str, bytes], scratch: Path) -> Path:
+def _compile(compiler: list[str], main: str, sources: Mapping[str, bytes], scratch: Path) -> Path:
     for name, content in sources.items():
         (scratch / name).write_bytes(content)
     built = scratch / "built.so"
-    _run([compiler, *OPTIONS, str(scratch / main), "-o", str(built)])
+    _run([*compiler, *OPTIONS, str(scratch / main), "-o", str(built)])
     if not built.exists():
-        raise BuildError(f"{compiler} left no library, and no error")
+        raise BuildError(f"{compiler[0]} left no library, and no error")
     return built
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from compress_lib.ops import reference
 
 _INTEGERS = (int, torch.SymInt)
+LARGEST_IMAGES = 1 << 40  # elements: up to 8 TB, where each takes a word
+_LARGEST_SCALE = torch.finfo(torch.float32).max
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -15,9 +17,16 @@ def floats(name: str, x: Tensor, dims: int | None = None) -> Tensor:
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATS:
         raise TypeError(f"{name} must be float32, float16, bfloat16 or float64, got {x.dtype}")
+    dense(name, x)
     if x.dim() != dims if dims else not x.dim():
         raise ValueError(f"{name} must have {dims or 'some'} axes, got shape {tuple(x.shape)}")
     return x.detach()
+
+
+def dense(name: str, x: Tensor) -> None:
+    """Refuse a tensor that is sparse, or not laid out by strides for another reason."""
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got the layout {x.layout}")
 
 
 def integer(name: str, value: int, least: int, most: int) -> int:
@@ -48,6 +57,7 @@ def packed(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> Te
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.dtype != torch.int64:
         raise TypeError(f"{name} must be packed in int64, got {x.dtype}")
+    dense(name, x)
     if x.dim() != len(shape) or any(size not in (None, found) for size, found in zip(shape, x.shape)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} must have the shape ({wanted}), got {tuple(x.shape)}")
@@ -62,6 +72,21 @@ def last_axis(name: str, x: Tensor, in_features: int) -> None:
         raise ValueError(f"{name} must have the shape (…, in_features={in_features}), got {tuple(x.shape)}")
 
 
+def images(shape: tuple, padding: list, outputs: int, size: tuple) -> None:
+    """Refuse images, padded, or an output that have more places than the kernels can count."""
+    batch, channels, height, width = shape
+    height, width = height + 2 * padding[0], width + 2 * padding[1]
+    if height >= 2**31 or width >= 2**31:
+        raise ValueError(f"padding={padding} must leave fewer than 2^31 rows and columns, got ({height}, {width})")
+    batch = batch or 1  # of no images the sizes are computed all the same
+    elements = max(batch * channels * height * width, batch * outputs * size[0] * size[1])
+    if elements > LARGEST_IMAGES:
+        raise ValueError(
+            f"x and the output must have at most 2^40 elements, padding={padding} included, got {elements:,}: "
+            f"x of shape {tuple(shape)}, {outputs} output channels"
+        )
+
+
 def scales(scale: float | Tensor | None, outputs: int, like: Tensor) -> Tensor | None:
     """A float32 number for each output."""
     if scale is None:
@@ -69,9 +94,14 @@ def scales(scale: float | Tensor | None, outputs: int, like: Tensor) -> Tensor |
     if not isinstance(scale, Tensor):
         if isinstance(scale, bool) or not isinstance(scale, int | float):
             raise TypeError(f"scale must be a number or a tensor, got {type(scale).__name__}")
+        if abs(scale) > _LARGEST_SCALE and abs(scale) != float("inf"):
+            raise ValueError(
+                "scale must be a number that float32 can hold, up to 3.4e38 in magnitude, got a larger one"
+            )
         return torch.full((outputs,), float(scale), dtype=torch.float32, device=like.device)
     if scale.dtype not in FLOATS:
         raise TypeError(f"scale must be float32, float16, bfloat16 or float64, got {scale.dtype}")
+    dense("scale", scale)
     if scale.dim() and tuple(scale.shape) != (outputs,):
         raise ValueError(f"scale must have the shape () or ({outputs},), got {tuple(scale.shape)}")
     if scale.device != like.device:

@@ -38,6 +38,7 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
     checks.integer("bits", bits, 1, 8)
     if not isinstance(codes, Tensor) or codes.dtype != torch.uint8:
         raise TypeError(f"codes must be a tensor of uint8, got {getattr(codes, 'dtype', type(codes).__name__)}")
+    checks.dense("codes", codes)
     if not codes.dim():
         raise ValueError("codes must have some axes, got shape ()")
     return torch.ops.compress_lib.pack_codes(codes, bits)

@@ -1,14 +1,17 @@
 """The compiled kernels in ``csrc``: which there are on this machine, and calls with tensors. Chapter 08.
 
-The first operator that runs on the CPU builds or loads them; importing does nothing. Where they are not to be had, the
-reference computes, and one warning says why. The instructions are chosen at run time, the best that the processor has;
+The first operator that runs on the CPU builds or loads them; importing does nothing. Where they are not to be had, for
+whatever reason, the reference computes, and one warning says why. The instructions are chosen at run time, the best that the processor has;
 the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
 """
 
 import ctypes
 import os
+import random
 import threading
 import warnings
+from collections.abc import Callable
+from itertools import chain, product
 from pathlib import Path
 
 import torch
@@ -136,25 +139,29 @@ def _at(x: Tensor | None) -> int | None:
 def _library() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
     if _loaded:  # without the lock, which a small layer would notice
         return _loaded[0]
+    said: list[str] = []
     with _lock:
         if not _loaded:
-            _loaded.append(_load())
+            _loaded.append(_load(said.append))
+    for message in said:  # not before it is settled what runs: where warnings are errors, the next call goes on
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
     return _loaded[0]
 
 
-def _load() -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
+def _load(warn: Callable[[str], None]) -> tuple[ctypes.CDLL | None, tuple[str, ...], str]:
     """The library, its backends on this machine, and what went wrong."""
-    sources = {path.name: path.read_bytes() for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h")}
     try:
-        library = build.library("binary.cpp", sources, _check)
-    except build.BuildError as error:
-        warnings.warn(f"the binary operators run on their slow reference: {error}", RuntimeWarning, stacklevel=2)
-        return None, (), str(error)
+        sources = {path.name: path.read_bytes() for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h")}
+        library = build.library("binary.cpp", sources, _check, warn)
+    except Exception as error:  # noqa: BLE001 — whatever fails here, the reference computes
+        problem = str(error) or repr(error)
+        warn(f"the binary operators run on their slow reference: {problem}")
+        return None, (), problem
     return library, tuple(name for number, name in enumerate(BACKENDS) if library.cl_has(number)), ""
 
 
 def _check(library: ctypes.CDLL) -> None:
-    """Declare the functions, and let every backend multiply one pair of rows."""
+    """Declare the functions, and let every backend multiply one row, rows in tiles, and images of either layout."""
     number, size, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
     factor = [pointer, size, pointer, size]
     library.cl_has.argtypes = [number]
@@ -163,10 +170,49 @@ def _check(library: ctypes.CDLL) -> None:
     library.cl_linear.argtypes = [number, pointer, size, pointer, size, size, pointer, pointer, size]
     library.cl_planes.argtypes = [number, *factor, *factor, size, pointer, size]
     library.cl_conv2d.argtypes = [number, pointer, number, pointer, pointer, pointer, pointer, size]
-    words = (ctypes.c_uint64 * 2)(0x5555555555555555, 0b11), (ctypes.c_uint64 * 2)(0x3333333333333333, 0b01)
-    for number in range(len(BACKENDS)):
-        found = ctypes.c_float()
+    for number, name in enumerate(BACKENDS):
         if library.cl_has(number):
-            library.cl_linear(number, words[0], 1, words[1], 1, 70, None, ctypes.byref(found), 1)
-            if found.value != 70 - 2 * 33:
-                raise OSError(f"{BACKENDS[number]} counts {found.value} where it is {70 - 2 * 33}")
+            for rows in (1, 9):
+                _compare(f"{name}, rows: {rows}", *_try_linear(library, number, rows))
+            for channels_last in (False, True):
+                _compare(f"{name}, an image", *_try_convolution(library, number, channels_last))
+
+
+def _compare(what: str, found: ctypes.Array, wanted: list[int]) -> None:
+    for number, right in zip(found, wanted, strict=True):
+        if number != right:
+            raise OSError(f"{what}: it counts {number} where it is {right}")
+
+
+def _try_linear(library: ctypes.CDLL, backend: int, rows: int) -> tuple[ctypes.Array, list[int]]:
+    """Products of rows of 70 signs with 5 others: what was found and, by integers of Python, what is right."""
+    draw = random.Random(rows)
+    x, weight = ([draw.getrandbits(70) for _ in range(count)] for count in (rows, 5))
+    words = [
+        (ctypes.c_uint64 * (2 * len(each)))(*(b >> i & (1 << 64) - 1 for b in each for i in (0, 64)))
+        for each in (x, weight)
+    ]
+    found = (ctypes.c_float * (rows * 5))()
+    library.cl_linear(backend, words[0], rows, words[1], 5, 70, None, found, 1)
+    return found, [70 - 2 * (a ^ b).bit_count() for a in x for b in weight]
+
+
+def _try_convolution(library: ctypes.CDLL, backend: int, channels_last: bool) -> tuple[ctypes.Array, list[int]]:
+    """Likewise, of an image of (3, 3, 3), padded, and kernels of (2, 3, 2, 2). A pixel's signs are bits of an integer."""
+    draw = random.Random(0)
+    image = {place: draw.getrandbits(3) for place in product(range(3), repeat=2)}
+    kernels = [{place: draw.getrandbits(3) for place in product(range(2), repeat=2)} for _ in range(2)]
+    planes = [[1.0 if pixel >> c & 1 else -1.0 for pixel in image.values()] for c in range(3)]
+    right = [[0] * 16, [0] * 16]
+    for kernel, sums in zip(kernels, right, strict=True):
+        for at, (y, z) in enumerate(product(range(-1, 3), repeat=2)):
+            differ = (image.get((y + i, z + j), 0b111) ^ bits for (i, j), bits in kernel.items())
+            sums[at] = 12 - 2 * sum(each.bit_count() for each in differ)
+    if channels_last:
+        planes, right = zip(*planes), zip(*right)
+    x, weight = list(chain(*planes)), [bits for kernel in kernels for bits in kernel.values()]
+    sizes = 1, 3, 3, 3, channels_last, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 4, 4  # as in `binary_conv2d`
+    pointers = (ctypes.c_float * 27)(*x), (ctypes.c_uint64 * 8)(*weight), None
+    found = (ctypes.c_float * 32)()
+    library.cl_conv2d(backend, ctypes.byref(_Convolution(*sizes)), DTYPES[torch.float32], *pointers, found, 1)
+    return found, list(chain(*right))

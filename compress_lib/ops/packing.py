@@ -5,7 +5,8 @@ least significant first, is element ``64 j + i`` of the last axis. A row of n el
 bits after the last element are 0, in both factors of a product, so that they cancel. n itself is not stored.
 
 A sign's bit is 1 for ``x >= 0``: 1 stands for +1, 0 for −1. Zero of either sign is +1, as in the papers; NaN, of which
-``x >= 0`` is false, counts as −1.
+``x >= 0`` is false, counts as −1. Negative subnormal numbers are −1 as other negative ones, though a processor that was
+told to flush them (``torch.set_flush_denormal``) would compare them as zeros.
 """
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 WORD = 64  # bits
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of as many bytes as a float
 ONES_AFTER_THE_END = "packed_weight must have zeros after the last element of a row: it was packed for longer rows"
 LARGE_CODE = "codes must be below 2^bits"
 
@@ -97,20 +99,37 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
     return torch.stack([pack_bits((codes >> i & 1).bool()) for i in range(bits)])
 
 
+def positive(x: Tensor) -> Tensor:
+    """Where the sign is +1: ``x >= 0``, and not so for subnormal numbers that the processor takes for zeros.
+
+    Parameters
+    ----------
+    x : Tensor
+        float32, float16, bfloat16 or float64.
+
+    Returns
+    -------
+    Tensor
+        Bool, of the shape of ``x``.
+    """
+    bits = x.detach().view(_INTEGERS[x.itemsize])
+    return (x >= 0) & (bits - 1 >= -1)  # from 0; or the least integer, the bits of −0, less 1: the largest one
+
+
 def pack_signs(x: Tensor) -> Tensor:
     """Pack the signs of the last axis.
 
     Parameters
     ----------
     x : Tensor
-        (…, n), any real dtype.
+        (…, n), float32, float16, bfloat16 or float64.
 
     Returns
     -------
     Tensor
         (…, ⌈n/64⌉), int64, contiguous.
     """
-    return pack_bits(x >= 0)
+    return pack_bits(positive(x))
 
 
 def unpack_signs(packed: Tensor, n: int) -> Tensor:
@@ -136,7 +155,7 @@ def pack_conv_weight(weight: Tensor) -> Tensor:
     Parameters
     ----------
     weight : Tensor
-        (out, in/groups, kh, kw), any real dtype.
+        (out, in/groups, kh, kw), of a dtype as there.
 
     Returns
     -------

@@ -2,8 +2,12 @@
 
 Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279, section 3.2. Signs become floats again and are multiplied as
 such, a block at a time. The sums are exact: whole numbers of at most `LARGEST` in magnitude are float32 numbers, whatever
-the order of summation. A convolution is summed tap by tap, rather than by ``conv2d``, whose fast algorithms round.
+the order of summation. A convolution is summed tap by tap, rather than by ``conv2d``, whose fast algorithms round; and
+``torch.autocast``, which would round to 8 or 11 bits, is switched off.
 """
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,6 +19,16 @@ LARGEST = 1 << 24  # elements of a sum: beyond, float32 skips odd numbers
 BLOCK = 1 << 22  # elements that are unpacked at a time: 16 MB as float32
 
 
+def _without_autocast(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(product)
+    def exact(x: Tensor, *arguments, **options) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return product(x, *arguments, **options)
+
+    return exact
+
+
+@_without_autocast
 def binary_linear(x: Tensor, weight: Tensor, n: int) -> Tensor:
     """The dot products of packed signs.
 
@@ -41,6 +55,7 @@ def binary_linear(x: Tensor, weight: Tensor, n: int) -> Tensor:
     return product
 
 
+@_without_autocast
 def binary_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -74,7 +89,7 @@ def binary_conv2d(
     product = torch.empty(len(x), out, height, width, dtype=torch.int32, device=x.device)
     images = max(1, BLOCK // max(1, x[:1].numel()))
     for i in range(0, len(x), images):
-        padded = (x[i : i + images] >= 0).float().mul_(2).sub_(1)
+        padded = packing.positive(x[i : i + images]).float().mul_(2).sub_(1)
         padded = functional.pad(padded, (padding[1], padding[1], padding[0], padding[0]), value=1.0)
         padded = padded.unflatten(1, (groups, channels))
         total = torch.zeros(len(padded), groups, out // groups, height, width, dtype=torch.float32, device=x.device)
@@ -96,6 +111,7 @@ def output_size(size, kernel, stride, padding, dilation) -> tuple[int, int]:
     return rows, columns
 
 
+@_without_autocast
 def plane_product(x: Tensor, x_values: list[int], weight: Tensor, weight_values: list[int], n: int) -> Tensor:
     """The dot products of integers in bit planes: ``Σ_ij u_i v_j popcount(a_i AND b_j)``.
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from compress_lib import ops
 from compress_lib.binary import binarize, connect, xnor
 
 
@@ -70,6 +71,19 @@ def test_random_signs_follow_their_generator_and_pass_gradients():
     assert torch.equal(gradient, (x.abs() <= 1).double())
     torch.manual_seed(1)
     assert torch.equal(binarize.stochastic_sign(x), one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_subnormal_numbers_keep_their_signs_where_the_processor_flushes_them(dtype):
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    x = torch.tensor([1, torch.iinfo(bits).min + 1, torch.iinfo(bits).min], dtype=bits).view(dtype)  # tiny, −tiny, −0
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor flushes nothing")
+    try:
+        signs = binarize.sign(x), binarize.straight_through_sign(x), ops.unpack_signs(ops.pack_signs(x), 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert [found.tolist() for found in signs] == [[1, -1, 1]] * 3
 
 
 # --- the scale --------------------------------------------------------------------------------------------------------

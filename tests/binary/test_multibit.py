@@ -116,3 +116,10 @@ def test_bad_layers():
         MultibitLinear.from_dense(nn.Linear(32_897, 1), bits=8).to_packed()
     with pytest.raises(ValueError, match="layer must pad with zeros, by numbers"):
         MultibitConv2d.from_dense(nn.Conv2d(1, 1, 3, padding="same"), bits=2)
+    with pytest.raises(ValueError, match="padding_mode must be 'zeros', got 'circular'"):
+        MultibitConv2d(4, 4, 3, padding=1, padding_mode="circular", bits=2)
+    for dtype in (torch.float64, torch.bfloat16):
+        for layer in (nn.Linear(3, 2), nn.Conv2d(3, 2, 1)):
+            kind = MultibitLinear if isinstance(layer, nn.Linear) else MultibitConv2d
+            with pytest.raises(TypeError, match=f"layer must have weights in float32 to be packed, got {dtype}"):
+                kind.from_dense(layer.to(dtype), bits=2).to_packed()

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import training
-from compress_lib.binary import connect, networks, xnor
+from compress_lib.binary import connect, multibit, networks, xnor
 from compress_lib.coding import container
 from compress_lib.models import zoo
 from compress_lib.models.block_cnn import ORDERS, block_cnn
@@ -129,6 +129,33 @@ def test_a_single_layer_is_a_network():
     layer = xnor.XnorLinear(70, 3)
     x = torch.randn(5, 70)
     assert torch.equal(networks.deploy(layer)(x), layer(x))
+
+
+@pytest.mark.parametrize("method", networks.ACTIVATIONS)
+def test_a_layer_that_is_used_twice_is_one_layer_in_every_form(method):
+    torch.manual_seed(0)
+    shared, relu = nn.Linear(70, 70), nn.ReLU()
+    dense = nn.Sequential(nn.Linear(9, 70), relu, shared, relu, shared, relu, nn.Linear(70, 5))
+    trained = networks.convert(dense, method).eval()
+    assert trained[2] is trained[4] and isinstance(trained[2], (xnor.XnorLinear, multibit.MultibitLinear))
+    assert kinds(trained)[1::2] == ["Identity", "Identity", "ReLU"]
+    deployed = networks.deploy(trained)
+    assert deployed[2] is deployed[4] and not isinstance(deployed[2], nn.Linear)
+    x = torch.randn(6, 9)
+    assert torch.equal(deployed(x), trained(x))
+    assert kinds(dense) == ["Linear", "ReLU"] * 3 + ["Linear"] and dense[2] is dense[4]
+
+
+def test_a_layer_that_is_also_the_last_one_stays_real():
+    shared = nn.Linear(9, 9)
+    trained = networks.convert(nn.Sequential(nn.Linear(9, 9), shared, nn.ReLU(), nn.Linear(9, 9), shared), "xnor")
+    assert kinds(trained) == ["Linear", "Linear", "Identity", "XnorLinear", "Linear"] and trained[1] is trained[4]
+
+
+@pytest.mark.parametrize("method", networks.ACTIVATIONS)
+def test_networks_of_another_type_are_not_deployed(method):
+    with pytest.raises(TypeError, match="layer must have weights in float32 to be packed, got torch.float64"):
+        networks.deploy(networks.convert(block_cnn(**SMALL).double(), method))
 
 
 def test_bad_input():

@@ -90,6 +90,37 @@ def test_the_train_form_is_left_alone_and_loading_fills_another():
     assert torch.equal(other(x), packed(x)) and torch.equal(packed(x), trained.eval()(x))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_under_autocast_both_forms_round_alike(method):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(200, 5))
+    trained = METHODS[method](model, ["0", "3"]).eval()
+    x = torch.randn(2, 3, 7, 7)
+    with torch.autocast("cpu"):
+        found = packed_weight.pack(trained)(x)
+        assert found.dtype == torch.bfloat16 and torch.equal(found, trained(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_of_another_type_is_the_same(method, dtype):
+    trained = METHODS[method](nn.Linear(200, 5).to(dtype), [""]).eval()
+    x = torch.randn(3, 200).to(dtype)
+    assert torch.equal(packed_weight.pack(trained)(x), trained(x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_that_is_used_twice_is_packed_once_and_in_both_places(method):
+    torch.manual_seed(0)
+    shared = nn.Linear(9, 9)
+    model = nn.Sequential(nn.Linear(9, 9), shared, nn.Sequential(nn.ReLU(), shared), nn.Linear(9, 5))
+    trained = METHODS[method](model, ["1"]).eval()
+    packed = packed_weight.pack(trained)
+    assert packed[1] is packed[2][1] and isinstance(packed[1], packed_weight.PackedLinear)
+    x = torch.randn(4, 9)
+    assert torch.equal(packed(x), trained(x))
+
+
 def test_only_zeros_are_padded():
     conv = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
     with pytest.raises(ValueError, match="padding_mode='zeros', got 'circular'"):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import ops
+from compress_lib.binary.multibit import MultibitConv2d, MultibitLinear
 from compress_lib.binary.packed_xnor import PackedXnorConv2d, PackedXnorLinear
 from compress_lib.binary.xnor import XnorConv2d, XnorLinear
 
@@ -203,6 +204,60 @@ def test_nan_is_minus_one():
     x[0, 0, 2, 2] = math.nan
     negative = x.nan_to_num(-1.0)
     assert torch.equal(conv(x), conv(negative)) and torch.equal(conv.to_packed()(x), conv(negative))
+
+
+EXACT = {
+    "linear": (lambda: XnorLinear(1001, 7, input_scale=True), (5, 1001)),
+    "linear, signs": (lambda: XnorLinear(1001, 7, scale=False), (5, 1001)),
+    "convolution": (lambda: XnorConv2d(202, 8, 3, padding=1, groups=2, input_scale=True), (2, 202, 5, 5)),
+    "codes": (lambda: MultibitLinear(1001, 7, bits=8), (5, 1001)),
+    "convolution of codes": (lambda: MultibitConv2d(202, 8, 3, padding=1, bits=4), (2, 202, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", EXACT)
+def test_autocast_changes_neither_form(name, dtype):
+    """Where the layer before it rounds to bfloat16, that is the input; all else is as without autocast."""
+    torch.manual_seed(0)
+    layer, x = EXACT[name][0](), torch.randn(EXACT[name][1]).to(dtype).requires_grad_()
+    wanted = layer(x.float())
+    inputs = [x, *layer.parameters()]
+    upstream = torch.randn(wanted.shape)
+    gradients = torch.autograd.grad(wanted, inputs, upstream)
+    with torch.autocast("cpu"):
+        found, packed = layer(x), layer.to_packed()(x)
+    assert found.dtype == packed.dtype == torch.float32
+    assert torch.equal(found, wanted)
+    assert torch.equal(packed, wanted)
+    for one, other in zip(torch.autograd.grad(found, inputs, upstream), gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_layers_compile_without_a_break_under_autocast_too(name):
+    torch._dynamo.reset()  # it counts how often the layers of all tests were compiled
+    layer, x = EXACT[name][0]().eval(), torch.randn(EXACT[name][1])
+    for form in (layer, layer.to_packed()):
+        compiled = torch.compile(form, fullgraph=True, backend="aot_eager")
+        with torch.no_grad(), torch.autocast("cpu"):
+            assert torch.equal(compiled(x), layer(x))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_shapes_are_known_without_numbers(name):
+    layer, x = EXACT[name][0](), torch.randn(EXACT[name][1])
+    assert layer.to("meta")(x.to("meta")).shape == EXACT[name][0]()(x).shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layer", [XnorLinear(3, 2), XnorConv2d(3, 2, 1)], ids=["linear", "convolution"])
+def test_what_would_round_otherwise_is_not_packed(layer, dtype):
+    message = f"layer must have weights in float32 to be packed, got {dtype}: .* convert the train form with .float()"
+    other = copy.deepcopy(layer).to(dtype)
+    with pytest.raises(TypeError, match=message):
+        other.to_packed()
+    assert torch.equal(other.float().to_packed().weight, layer.to_packed().weight)
 
 
 # --- from dense layers ------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
 
-from compress_lib import cost, explore
+from compress_lib import cost, data, explore, ops
+from compress_lib.binary import binarize, ternary
 from compress_lib.models import zoo
 from compress_lib.pruning import criteria, csr, magnitude, surgery
 from compress_lib.quantization import affine, codebook
@@ -40,6 +41,7 @@ def explorers(site, pages):
         "grid_choice",
         "centroids",
         "byte_budget",
+        "binary_filter",
     }
     return found
 
@@ -305,3 +307,26 @@ def test_the_bytes_on_the_page_are_those_of_the_files_that_the_chapter_wrote(ope
             state = {"k": int(k), "bits": bits, "huffman": "on" if coding == "Huffman" else "off"}
             choose(root, traits, traits["state"] | state)
             assert numbers(root)["nbytes"] == int(expected.replace(",", ""))
+
+
+def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
+    _, root, traits = opened("binary_filter")
+    vgg = zoo.load("vgg-small")
+    with torch.no_grad():
+        patch = vgg.features[:19](data.normalize(data.fashion_mnist("test")[0][:1]))[:, :, 2:5, 2:5]
+    for index in (0, 7, 21):
+        weight = vgg.features[20].weight.detach()[index : index + 1]
+        state = {
+            "filter": f"features.20, filter {index}",
+            "weights": "binary",
+            "percent": 100,
+            "elements": patch.numel(),
+        }
+        choose(root, traits, state)
+        shown = numbers(root)
+        assert shown["signs"] == ops.binary_conv2d(patch, ops.pack_conv_weight(weight), 64, 3).item()
+        assert shown["exact"] == pytest.approx((patch * weight).sum().item(), abs=1e-4)
+        assert shown["alpha"] == pytest.approx(binarize.scale(weight).item(), rel=1e-5)
+        choose(root, traits, state | {"weights": "ternary"})
+        kept, alpha = ternary.ternary(weight, per_filter=True)
+        assert (numbers(root)["kept"], numbers(root)["alpha"]) == (kept.sum(), pytest.approx(alpha.item(), rel=1e-5))

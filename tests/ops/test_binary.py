@@ -237,6 +237,12 @@ X, WEIGHT = torch.ones(2, 70), packing.pack_signs(torch.ones(5, 70))
         ((X, WEIGHT, 70, torch.ones(4)), ValueError, r"scale must have the shape \(\) or \(5,\), got \(4,\)"),
         ((X, WEIGHT, 70, torch.ones(5).int()), TypeError, "scale must be float32"),
         ((X, WEIGHT, 70, "1"), TypeError, "scale must be a number or a tensor, got str"),
+        ((X, WEIGHT, 70, 10**400), ValueError, "scale must be a number that float32 can hold, up to 3.4e38"),
+        ((X, WEIGHT, 70, -1e39), ValueError, "scale must be a number that float32 can hold, up to 3.4e38"),
+        ((X, WEIGHT, 70, torch.ones(5).to_sparse()), TypeError, "scale must be a dense tensor, .* torch.sparse_coo"),
+        ((X.to_sparse(), WEIGHT, 70), TypeError, "x must be a dense tensor, got the layout torch.sparse_coo"),
+        ((X.to_mkldnn(), WEIGHT, 70), TypeError, "x must be a dense tensor, got the layout torch._mkldnn"),
+        ((X, WEIGHT.to_sparse(), 70), TypeError, "packed_weight must be a dense tensor, .* torch.sparse_coo"),
     ],
 )
 def test_linear_refuses(backend, arguments, error, message):
@@ -264,11 +270,29 @@ IMAGE, KERNEL = torch.ones(1, 6, 5, 5), packing.pack_conv_weight(torch.ones(4, 6
         ((IMAGE, KERNEL, 6, 3), {"groups": 2}, ValueError, "packed_weight must have zeros after"),
         ((IMAGE, KERNEL, 6, 3), {"scale": torch.ones(3)}, ValueError, r"scale must have the shape \(\) or \(4,\)"),
         ((IMAGE, KERNEL, 6, 1 << 13), {}, ValueError, "sums of more than 2\\^24 terms"),
+        ((IMAGE, KERNEL, 6, 3), {"padding": 1 << 30}, ValueError, r"padding=\[.*\] must leave fewer than 2\^31 rows"),
+        ((IMAGE, KERNEL, 6, 3), {"padding": 2**31 - 1, "stride": 2**31 - 1}, ValueError, "fewer than 2\\^31 rows"),
+        ((IMAGE, KERNEL, 6, 3), {"padding": 1 << 20}, ValueError, "at most 2\\^40 elements, padding=.* included, got"),
+        ((IMAGE[:0], KERNEL, 6, 3), {"padding": 1 << 20}, ValueError, "at most 2\\^40 elements"),
+        ((IMAGE, KERNEL, 6, 3), {"padding": 1 << 20, "stride": 1 << 20}, ValueError, "at most 2\\^40 elements"),
     ],
 )
 def test_convolution_refuses(backend, arguments, options, error, message):
     with pytest.raises(error, match=message):
         ops.binary_conv2d(*arguments, **options)
+
+
+def test_sizes_that_overflow_are_an_error_of_memory(backend):
+    """Behind the checks, too."""
+    many = [2**31 - 1] * 2
+    with pytest.raises((MemoryError, RuntimeError)):
+        torch.ops.compress_lib.binary_conv2d(
+            torch.randn(1, 64, 2, 2), ops.pack_conv_weight(torch.randn(3, 64, 1, 1)), many, many, [1, 1], 1, None
+        )
+
+
+def test_an_infinite_scale_is_a_scale(backend):
+    assert ops.binary_linear(X, WEIGHT, 70, float("-inf")).tolist() == [[-float("inf")] * 5] * 2
 
 
 def test_packing_refuses():
@@ -311,3 +335,46 @@ def test_the_default_dtype_does_not_matter(backend, dtype):
         torch.set_default_dtype(torch.float32)
     assert torch.equal(linear, (sign(x) @ sign(weight).T).float() * 0.3)
     assert torch.equal(conv, convolution(image, filters) * 0.3)
+
+
+def test_autocast_does_not_matter(backend):
+    """The sums are odd, or larger than bfloat16 has whole numbers for."""
+    x, weight, image, filters = numbers(9, 1001), numbers(7, 1001), numbers(2, 701, 5, 5), numbers(3, 701, 3, 3)
+    codes = torch.randint(4, (9, 1001), dtype=torch.uint8)
+
+    def products():
+        yield ops.binary_linear(x, ops.pack_signs(weight), 1001, 0.3)
+        yield ops.binary_linear(x[:1], ops.pack_signs(weight), 1001)
+        yield ops.binary_conv2d(image, ops.pack_conv_weight(filters), 701, 3, padding=1, scale=0.3)
+        yield ops.ternary_linear(x, ops.pack_ternary(weight), 1001, 0.3)
+        yield ops.multibit_linear(codes, ops.pack_codes(codes, 2), 1001, 2)
+
+    wanted = list(products())
+    with torch.autocast("cpu"):
+        found = list(products())
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert torch.equal(wanted[1], (sign(x[:1]) @ sign(weight).T).float())
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_subnormal_numbers_keep_their_signs_where_the_processor_flushes_them(backend, dtype):
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    negative = torch.rand(2, 70, 9, 9) < 0.5
+    x = torch.where(negative, torch.iinfo(bits).min + 1, 1).to(bits).view(dtype)  # the ones nearest to 0
+    x[0, 0, 0, :2] = torch.tensor([0.0, -0.0], dtype=dtype)
+    negative[0, 0, 0, :2] = False
+    signs = torch.where(negative, -1.0, 1.0)
+    weight = torch.randn(3, 70, 3, 3)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor flushes nothing")
+    try:
+        packed = ops.pack_signs(x)
+        found = ops.binary_conv2d(x, ops.pack_conv_weight(weight), 70, 3)
+        last = ops.binary_conv2d(x.to(memory_format=torch.channels_last), ops.pack_conv_weight(weight), 70, 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(ops.unpack_signs(packed, 9), signs)
+    assert torch.equal(found, convolution(signs, weight))
+    assert torch.equal(last, convolution(signs, weight))

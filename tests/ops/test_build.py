@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import subprocess
@@ -50,7 +51,7 @@ def script(path: Path, text: str) -> str:
 
 
 def real_compiler() -> str:
-    return build._compiler()[0]
+    return build._compiler()[0][0]
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------
@@ -140,6 +141,30 @@ def test_where_nothing_can_be_kept_it_is_built_and_said(cache, obstacle, monkeyp
         assert load() == 42
 
 
+def test_the_cache_may_be_the_working_directory(tmp_path, monkeypatch):
+    """A bare name is looked for in the loader's own directories."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESS_LIB_CACHE", ".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load() == 42
+        monkeypatch.setattr(build, "_compile", None)
+        assert load() == 42
+    assert len(list(tmp_path.glob("one-*.so"))) == 1
+
+
+def test_what_another_process_removes_from_the_cache_is_used_all_the_same(cache, monkeypatch):
+    """It may have seen a damaged file of this name, before this process wrote a whole one."""
+    write = build.files.write
+
+    def remove(path, content):
+        write(path, content)
+        path.unlink()
+
+    monkeypatch.setattr(build.files, "write", remove)
+    assert load() == 42
+
+
 def test_two_processes_build_at_once(cache):
     code = f"""
         from compress_lib.ops import build
@@ -194,6 +219,79 @@ def test_a_compiler_that_fails(fresh, cache, tmp_path, monkeypatch, text, messag
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(build, "OPTIONS", ("-O0", *build.OPTIONS[1:]))  # quicker
     assert ops.backend() != "reference"
+
+
+@pytest.mark.parametrize("command", ["{launcher} {compiler}", "'{launcher}' '{compiler}' -DUNUSED", "{spaced}"])
+def test_a_compiler_with_a_launcher_and_options(cache, tmp_path, monkeypatch, command):
+    launcher = script(tmp_path / "ccache", 'exec "$@"')
+    spaced = script(tmp_path / "my compiler", f'exec {real_compiler()} "$@"')
+    load()
+    monkeypatch.setenv("CXX", command.format(launcher=launcher, spaced=spaced, compiler=real_compiler()))
+    assert load() == 42
+    stems = {path.name.split("-")[1] for path in cache.iterdir()}
+    assert len(stems) == (1 if "spaced" in command else 2)  # options make another library
+
+
+@pytest.mark.parametrize(
+    ("command", "message"), [("g++ 'x", "is no command: No closing quotation"), (" ", "not to be")]
+)
+def test_a_command_that_is_none(fresh, monkeypatch, command, message):
+    monkeypatch.setenv("CXX", command)
+    with pytest.warns(RuntimeWarning, match=message):
+        assert ops.backend() == "reference"
+
+
+def refuse(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+FAILURES = {
+    "no directory for temporary files": (
+        lambda patch: patch.setattr(build.tempfile, "mkdtemp", refuse),
+        "No space left on device",
+    ),
+    "a full disk": (lambda patch: patch.setattr(Path, "write_bytes", refuse), "No space left on device"),
+    "no such user": (
+        lambda patch: patch.setenv("COMPRESS_LIB_CACHE", "~nosuchuser/kernels"),
+        "no place to keep libraries, with COMPRESS_LIB_CACHE='~nosuchuser/kernels'",
+    ),
+    "a cache that cannot be read": (lambda patch: patch.setattr(Path, "glob", refuse), "No space left on device"),
+    "no sources": (lambda patch: patch.setattr(native, "_SOURCES", Path("/nowhere")), "/nowhere"),
+    "anything": (lambda patch: patch.setattr(build, "_compile", lambda *arguments: {}["key"]), "key"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_whatever_fails_the_reference_computes(fresh, monkeypatch, name):
+    x = torch.randn(3, 70)
+    with monkeypatch.context() as patch:
+        FAILURES[name][0](patch)
+        with pytest.warns(RuntimeWarning) as said:
+            packed = ops.pack_signs(x)
+    assert len(said) == 1
+    assert str(said[0].message).startswith("the binary operators run on their slow reference: ")
+    assert FAILURES[name][1] in str(said[0].message)
+    assert ops.backend() == "reference"
+    assert torch.equal(ops.binary_linear(x, packed, 70).diagonal(), torch.full((3,), 70.0))
+
+
+def test_where_warnings_are_errors_it_is_said_once(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="slow reference"):
+            ops.backend()
+        assert ops.backend() == "reference"
+
+
+def test_where_warnings_are_errors_a_library_that_was_built_is_used(fresh, cache, monkeypatch):
+    cache.write_bytes(b"")
+    monkeypatch.setattr(build, "OPTIONS", ("-O0", *build.OPTIONS[1:]))  # quicker
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="cannot be kept"):
+            ops.backend()
+        assert ops.backend() != "reference"
 
 
 def test_a_compiler_that_hangs(fresh, tmp_path, monkeypatch):
@@ -257,5 +355,35 @@ def test_the_check_finds_a_library_that_counts_wrongly():
         def __call__(self, *arguments):
             return 1
 
-    with pytest.raises(OSError, match="portable counts 0.0 where it is 4"):
+    with pytest.raises(OSError, match="portable, rows: 1: it counts 0.0 where it is"):
         native._check(Wrong())
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("cl_linear", lambda backend, *arguments: arguments[1] == 1, "rows: 1"),
+        ("cl_linear", lambda backend, *arguments: arguments[1] > 8, "rows: 9"),
+        ("cl_conv2d", lambda backend, geometry, *arguments: not geometry._obj.channels_last, "an image"),
+        ("cl_conv2d", lambda backend, geometry, *arguments: geometry._obj.channels_last, "an image"),
+    ],
+)
+@pytest.mark.parametrize("broken", native.available()[1:])
+def test_the_check_finds_what_is_wrong_in_one_path_only(name, wrong, message, broken):
+    real = native._library()[0]
+
+    class Library:
+        def __getattr__(self, other):
+            function = getattr(real, other)
+
+            def altered(backend, *arguments):
+                status = function(backend, *arguments)
+                if native.BACKENDS[backend] == broken and wrong(backend, *arguments):
+                    arguments[-2][-1] += 2  # the last number of the output
+                return status
+
+            return altered if other == name else function
+
+    native._check(real)
+    with pytest.raises(OSError, match=f"{broken}, {message}: it counts .* where it is"):
+        native._check(Library())

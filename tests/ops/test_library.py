@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from compress_lib import ops
+from compress_lib.ops import library
 
 operators = torch.ops.compress_lib
 IMAGE, KERNEL = torch.randn(2, 70, 7, 6), ops.pack_conv_weight(torch.randn(4, 35, 3, 2))
@@ -29,6 +30,14 @@ SAMPLES = {
 @pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, samples in SAMPLES.items() for each in samples])
 def test_opcheck(backend, name, arguments):
     torch.library.opcheck(getattr(operators, name).default, arguments)
+
+
+def test_planes_on_a_gpu_are_exact_under_autocast():
+    """Its rule is plain PyTorch, and runs here as well."""
+    x, weight = torch.randint(4, (9, 1001), dtype=torch.uint8), torch.randint(4, (5, 1001), dtype=torch.uint8)
+    planes = ops.pack_codes(x, 2), [1, 2], ops.pack_codes(weight, 2), [1, 2], 1001
+    with torch.autocast("cpu"):
+        assert torch.equal(library.cuda_plane_product(*planes), (x.double() @ weight.double().T).int())
 
 
 def network(x, weight, matrix, codes, planes, ternary):

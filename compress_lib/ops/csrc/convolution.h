@@ -1,5 +1,8 @@
 // A convolution of signs: the image is packed once, with its padding; then every tap is a run of words.
 #pragma once
+#include <initializer_list>
+#include <new>
+
 #include "product.h"
 
 // As in native.py.
@@ -17,12 +20,19 @@ struct Convolution {
     i64 image() const { return padded_height() * padded_width() * pixel(); }
 };
 
-// Memory that is not written before it is used, as a vector's would be.
+// Memory that is not written before it is used, as a vector's would be. More than can be counted is not to be had.
 struct Words {
     u64* const first;
-    explicit Words(i64 count) : first(new u64[count]) {}
+    explicit Words(std::initializer_list<i64> sizes) : first(new u64[product(sizes)]) {}
     Words(const Words&) = delete;
     ~Words() { delete[] first; }
+
+    static i64 product(std::initializer_list<i64> sizes) {
+        i64 all = 1;
+        for (i64 size : sizes)
+            if (__builtin_mul_overflow(all, size, &all)) throw std::bad_alloc();
+        return all;
+    }
 };
 
 // The padding around one image: +1, as of a zero.
@@ -81,10 +91,10 @@ inline void pack_image(const Kernel& kernel, const Convolution& c, int dtype, co
 
 inline void convolve(const Kernel& kernel, const Convolution& c, int dtype, const void* x, const u64* weight,
                      const float* scale, float* out, i64 threads) {
-    const i64 outputs = c.outputs / c.groups, pixels = c.output_height * c.output_width;
-    const i64 pixel = c.pixel(), row = c.padded_width() * pixel, taps = c.kernel_height * c.kernel_width;
-    if (!c.batch || !pixels || !outputs) return;
-    const Words packed(c.batch * c.image());
+    const i64 outputs = c.outputs / c.groups, taps = c.kernel_height * c.kernel_width;
+    if (!c.batch || !c.output_height || !c.output_width || !outputs) return;
+    const Words packed({c.batch, c.padded_height(), c.padded_width(), c.pixel()});
+    const i64 pixels = c.output_height * c.output_width, pixel = c.pixel(), row = c.padded_width() * pixel;
     pack_image(kernel, c, dtype, x, packed.first, threads);
 
     std::vector<Segment> segments;  // pixels as rows

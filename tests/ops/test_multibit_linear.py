@@ -74,6 +74,7 @@ X, WEIGHT = torch.ones(2, 70, dtype=torch.uint8), torch.ones(3, 5, 2, dtype=torc
     ("arguments", "error", "message"),
     [
         ((X.int(), WEIGHT, 70, 2), TypeError, "codes must be a tensor of uint8, got torch.int32"),
+        ((X.to_sparse(), WEIGHT, 70, 2), TypeError, "codes must be a dense tensor, got the layout torch.sparse_coo"),
         ((X, WEIGHT, 70, 0), ValueError, "bits must be from 1 to 8, got 0"),
         ((X, WEIGHT, 70, 9), ValueError, "bits must be from 1 to 8, got 9"),
         ((X * 4, WEIGHT, 70, 2), ValueError, r"codes must be below 2\^bits"),
