@@ -492,11 +492,11 @@ def test_compact_times_small_and_large_batches_in_both_layouts(few_images, timed
 
 def test_compact_trains_with_channels_innermost_and_measures_the_usual_layout(few_images, timed, tmp_path, monkeypatch):
     seen = []
-    for module, name, networks in ((training, "fit", 1), (comparison, "quality_and_size", 2)):
+    for module, name, count in ((training, "fit", 1), (comparison, "quality_and_size", 2)):
         real = getattr(module, name)
 
-        def spy(*args, real=real, name=name, networks=networks, **rest):
-            seen.append((name, channels_innermost(*args[:networks])))
+        def spy(*args, real=real, name=name, count=count, **rest):
+            seen.append((name, channels_innermost(*args[:count])))
             return real(*args, **rest)
 
         monkeypatch.setattr(module, name, spy)
