@@ -1,7 +1,7 @@
 """Directives that show what was measured, read from ``results/`` when the site is built; nothing here needs torch.
 
 ``{chapter-map}``       the chapters with their headline numbers; those not written yet are shown without a link
-``{ledger}``            every row of the ledger, by chapter
+``{ledger}``            the ledger by chapter, a line for all seeds of a setting
 ``{execution-status}``  when and where each chapter was last run
 
 Where a file is missing, the page says that it has not been measured yet.
@@ -10,6 +10,7 @@ Where a file is missing, the page says that it has not been measured yet.
 import json
 import sys
 from pathlib import Path
+from statistics import mean
 
 import yaml
 from docutils import nodes
@@ -17,6 +18,7 @@ from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 NOT_YET = "not measured yet"
+SETTING = ("method", "model", "data", "variant")  # what rows of several seeds share
 
 
 class Measured(SphinxDirective):
@@ -108,18 +110,21 @@ class ChapterMap(Measured):
 
 
 class Ledger(Measured):
-    """A section per chapter: its rows, and behind a fold what measures them again."""
+    """A section per chapter: a line for each setting, the mean of its seeds; behind a fold what measures them again."""
 
     def run(self):
         rows = self.ledger.read()
-        columns = ["method", "model", "seed", "accuracy", "bytes on disk", "multiply–adds", "speed-up"]
+        columns = ["method", "model", "seeds", "accuracy", "bytes on disk", "multiply–adds", "speed-up"]
         if not rows:
             return [self.table(columns, [[NOT_YET, *"–" * (len(columns) - 1)]])]
         out = []
         for chapter in sorted({row["chapter"] for row in rows}):
             mine = [row for row in rows if row["chapter"] == chapter]
             section = nodes.section("", nodes.title("", self.title(chapter)), ids=[f"chapter-{chapter}"])
-            section += self.table(columns, [self.cells(row) for row in mine])
+            settings = {}
+            for row in mine:
+                settings.setdefault(tuple(row[key] for key in SETTING), []).append(row)
+            section += self.table(columns, [self.cells(seeds) for seeds in settings.values()])
             section += nodes.raw("", "<details><summary>How these rows were measured</summary>", format="html")
             sources = nodes.bullet_list("", classes=["measured-sources"])
             for command, rest in dict.fromkeys(map(self.source, mine)):
@@ -131,15 +136,22 @@ class Ledger(Measured):
         return out
 
     @staticmethod
-    def cells(row: dict) -> list:
-        before, after, latency = row["accuracy_before"], row["accuracy_after"], row["latency_ratio"]
+    def cells(seeds: list[dict]) -> list:
+        """The line of one setting: means; of times the middle one."""
+        row = seeds[0]
+        average = {key: mean(each[key] for each in seeds) for key in row if key.endswith(("_before", "_after"))}
+        before, after = (100 * average[f"accuracy_{when}"] for when in ("before", "after"))
+        timed = sorted(
+            (each["latency_ratio"] for each in seeds if each["latency_ratio"]), key=lambda ratio: ratio["median"]
+        )
+        latency = timed[len(timed) // 2] if timed else None
         return [
             f"{row['method']}, {row['variant']}" if row["variant"] else row["method"],
             row["model"] if row["data"] == "fashion-mnist" else f"{row['model']}, {row['data']}",
-            row["seed"],
-            f"{100 * after:.2f} % ({100 * (after - before):+.2f})".replace("-", "−"),
-            f"{row['nbytes_after']:,} ({row['nbytes_before'] / row['nbytes_after']:.3g}×)",
-            f"{row['macs_after']:,} ({row['macs_before'] / max(1, row['macs_after']):.3g}×)",
+            ", ".join(str(each["seed"]) for each in seeds),
+            f"{after:.2f} % ({after - before:+.2f})".replace("-", "−"),
+            f"{average['nbytes_after']:,.0f} ({average['nbytes_before'] / average['nbytes_after']:.3g}×)",
+            f"{average['macs_after']:,.0f} ({average['macs_before'] / max(1, average['macs_after']):.3g}×)",
             f"{latency['median']:.2f}× ({latency['low']:.2f}–{latency['high']:.2f})" if latency else "–",
         ]
 

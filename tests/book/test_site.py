@@ -7,6 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import new_page, settle, unfold, watch
 from bs4 import BeautifulSoup
 
+from compress_lib import ledger
+
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 PAGE_LIMIT = 3_000_000
 
@@ -195,3 +197,15 @@ def test_the_keyboard_reaches_the_text_first(browser, address):
     page.keyboard.press("Enter")
     page.wait_for_url("**#main-content")
     page.close()
+
+
+def test_the_ledger_has_a_line_for_each_setting_with_the_mean_of_its_seeds(soups):
+    settings = {}
+    for row in ledger.read():
+        key = (row["chapter"], *(row[name] for name in ("method", "model", "data", "variant")))
+        settings.setdefault(key, []).append(row)
+    lines = soups["book/ledger.html"].select("table.measured tbody tr")
+    assert len(lines) == len(settings)
+    shown = sorted(float(line.select("td")[3].text.split(" %")[0]) for line in lines)
+    means = sorted(100 * sum(row["accuracy_after"] for row in rows) / len(rows) for rows in settings.values())
+    assert shown == pytest.approx(means, abs=0.00501)
