@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from compress_lib import cost, data, ledger, training
 from compress_lib.__main__ import main
 from compress_lib.binary import networks
+from compress_lib.coding import container
 from compress_lib.commands import binarize, compact, comparison, criteria, prune, quantize, share, shrink
 from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
@@ -91,6 +92,21 @@ def test_compress_writes_a_file_and_a_row_and_decompress_reads_it(few_images, tm
     model = zoo.build("lenet-300-100")
     model.load_state_dict(load_file(restored))
     assert training.accuracy(model, *data.fashion_mnist("test")) == row["accuracy_after"]
+
+
+def test_compress_folds_the_normalisations_of_squeezenet(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    out = tmp_path / "network.cnet"
+    short = ["--rounds", 1, "--epochs", 1, "--share-epochs", 1, "--share-lr", 1e-3, "--work", tmp_path / "work"]
+    call(monkeypatch, "compress", "--model", "squeezenet-small", "--k", 16, "--out", out, *short)
+    (row,) = ledger.read("13-squeezenet")
+    assert "--share-lr 0.001" in row["command"] and row["nbytes_after"] == out.stat().st_size
+    model = container.load(out)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    weights = {name: model.get_submodule(name).weight for name in row["details"]["kept"]}
+    dense = {"features.0.0", *(name for name in weights if weights[name].count_nonzero() == weights[name].numel())}
+    assert dense == {"features.0.0"} and len(weights) == 17
+    assert all(len(weight[weight != 0].unique()) <= 16 for weight in weights.values())
 
 
 def nbytes_of(layer):

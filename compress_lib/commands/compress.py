@@ -6,10 +6,13 @@ values, training of these values, Huffman-coded indices and gaps. Each layer kee
 
 import argparse
 import tempfile
+import zlib
 from pathlib import Path
 
 from compress_lib.commands import comparison
 from compress_lib.commands.prune import PAPER_KEEP, keep_fractions
+
+CHAPTERS = {"squeezenet-small": "13-squeezenet"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="epochs of retraining per round (default 6)")
     parser.add_argument("--lr", type=float, default=0.05, help="peak learning rate of retraining (default 0.05)")
     parser.add_argument("--share-epochs", type=int, default=2, help="epochs for the shared values (default 2)")
+    parser.add_argument("--share-lr", type=float, help="their peak learning rate (default: values ÷ weights)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
@@ -34,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     k = _values(arguments.k, keep)
     row, budget = measure(
         arguments.model, keep, k, arguments.rounds, arguments.epochs, arguments.lr, arguments.share_epochs,
-        arguments.seed, arguments.out, arguments.work, arguments.data,
+        arguments.seed, arguments.out, arguments.work, arguments.data, arguments.share_lr,
     )  # fmt: skip
     print(budget)
     print(
@@ -44,7 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, root=None) -> tuple[dict, object]:
+def measure(
+    name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, root=None, share_lr=None
+) -> tuple[dict, object]:
     """Compress the baseline ``name`` once; write the file and its row of the ledger; return the row and the budget.
 
     Parameters
@@ -56,6 +62,7 @@ def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, ro
     out : the file. It is read back, and the row is of the network that comes out of it.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     root : directory with Fashion-MNIST, if not where it is found by itself.
+    share_lr : as for `deep_compression.compress`.
 
     Raises
     ------
@@ -65,34 +72,42 @@ def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, ro
     from compress_lib import data, ledger, training
     from compress_lib.coding import container
     from compress_lib.models import zoo
-    from compress_lib.quantization import deep_compression
+    from compress_lib.quantization import batch_norm_folding, deep_compression
 
     train = data.fashion_mnist("train", root)
     test = data.fashion_mnist("test", root)
     dense = zoo.load(name)
+    saving, before_sharing = {"architecture": name}, None
+    if zoo.options(name).get("batch_norm", False):  # folded, its four numbers for each channel become one, a bias
+        saving["metadata"] = {"options": {"batch_norm": False}}
+
+        def before_sharing(network):
+            return batch_norm_folding.fold(network, data.normalize(train[0][:1]))[0]
+
     kept = " ".join(f"{layer}={fraction}" for layer, fraction in keep.items())
     values = " ".join(f"{layer}={count}" for layer, count in k.items())
     out.parent.mkdir(parents=True, exist_ok=True)
     stages = {}
+    run = f"{name}-deep-{zlib.crc32(kept.encode()):08x}-{rounds}x{epochs}-seed{seed}"  # a file's name has an end
 
     def on_stage(stage, network):
         # The paper's file before entropy coding: indices of 5 bits, and of log₂ k, side by side.
         encoding = {"index_bits": 5, "huffman": False} if stage == "tuned" else {}
         with tempfile.TemporaryDirectory() as folder:
-            nbytes = container.save(network, Path(folder) / stage, architecture=name, **encoding).nbytes
+            nbytes = container.save(network, Path(folder) / stage, **saving, **encoding).nbytes
         stages[stage] = {"accuracy": training.accuracy(network, *test), "nbytes": nbytes}
 
     model, report = deep_compression.compress(
-        dense, *train, keep=keep, k=k, rounds=rounds, epochs=epochs, lr=lr, share_epochs=share_epochs, seed=seed,
-        on_stage=on_stage, work=work / f"{name}-deep-{kept.replace(' ', '-')}-{rounds}x{epochs}-seed{seed}",
+        dense, *train, keep=keep, k=k, rounds=rounds, epochs=epochs, lr=lr, share_epochs=share_epochs,
+        share_lr=share_lr, seed=seed, before_sharing=before_sharing, on_stage=on_stage, work=work / run,
     )  # fmt: skip
-    restored, budget = comparison.through_file(model, out, test[0], architecture=name)
+    restored, budget = comparison.through_file(model, out, test[0], **saving)
 
     settings = "the paper's keep rates" if keep == PAPER_KEEP[name] else f"keep {kept}"
     shared = str(next(iter(k.values()))) if len(set(k.values())) == 1 else values
     row = ledger.record(
         {
-            "chapter": "07-deep-compression",
+            "chapter": CHAPTERS.get(name, "07-deep-compression"),
             "method": "deep compression",
             "model": name,
             "data": "fashion-mnist",
@@ -107,11 +122,13 @@ def measure(name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, ro
                 "budget": [vars(layer) for layer in budget.rows],
                 "kept": {layer.layer: layer.kept for layer in report.rows},
                 "lr": lr,
+                "share_lr": share_lr,
                 "values": {layer.layer: layer.centroids for layer in report.rows},
             },
             "command": f"python -m compress_lib compress --model {name} --keep {kept} --k {values} --rounds {rounds} "
             f"--epochs {epochs} --lr {lr} --share-epochs {share_epochs} "
-            f"--seed {seed} --out {out.name}",
+            + (f"--share-lr {share_lr} " if share_lr is not None else "")
+            + f"--seed {seed} --out {out.name}",
         }
     )
     return row, budget

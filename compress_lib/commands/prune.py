@@ -9,10 +9,15 @@ import argparse
 from compress_lib.commands import comparison
 from compress_lib.models.zoo import NAMES
 
-# The fraction of weights that Han et al. keep in each layer.
+# The fraction of weights that Han et al. keep in each layer; of SqueezeNet, Iandola et al. (arXiv 1602.07360) keep a third.
 PAPER_KEEP = {
     "lenet-300-100": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
     "lenet-5": {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19},
+    "squeezenet-small": {
+        "features.0.0": 1.0,
+        **{f"features.{i}.{part}.0": 0.33 for i in (2, 3, 5, 6, 7) for part in ("squeeze", "expand1x1", "expand3x3")},
+        "scores": 0.33,
+    },
 }
 
 

@@ -18,6 +18,7 @@ RECIPES = {
     "lenet-5": {"epochs": 20, "lr": 0.05, "augment": False},
     "vgg-small": {"epochs": 24, "lr": 0.1, "augment": True},
     "resnet-20": {"epochs": 24, "lr": 0.1, "augment": True},
+    "squeezenet-small": {"epochs": 24, "lr": 0.1, "augment": True},
 }
 
 

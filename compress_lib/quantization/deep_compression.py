@@ -42,6 +42,7 @@ def compress(
     share_lr: float | None = None,
     seed: int = 0,
     objective: training.Objective = training.cross_entropy,
+    before_sharing: Callable[[nn.Module], nn.Module] | None = None,
     on_stage: Callable[[str, nn.Module], None] | None = None,
     work: str | os.PathLike | None = None,
     progress: bool = True,
@@ -71,6 +72,9 @@ def compress(
         Of the training.
     objective : callable
         As for `compress_lib.training.fit`; the default is cross-entropy.
+    before_sharing : callable, optional
+        Takes the pruned network and returns the one whose weights are to be shared, of layers with the same names: where
+        batch normalisations are folded, which keeps zeros, and would make shared values different again.
     on_stage : callable, optional
         Called with "pruned", "shared" and "tuned" and the plain network at that stage.
     work : path, optional
@@ -110,7 +114,8 @@ def compress(
     for step, sparsity in enumerate(sparsities):
         pruned, _ = magnitude.prune(pruned, sparsity, scope="layer")
         fit(pruned, f"round-{step}", epochs, seed * 1000 + step, lr)
-    pruned = stage("pruned", masks.finalize(pruned))
+    pruned = masks.finalize(pruned)
+    pruned = stage("pruned", pruned if before_sharing is None else before_sharing(pruned))
     shared, report = codebook.share(pruned, centroids)
     stage("shared", codebook.finalize(shared))
     if share_epochs:  # no decay: it would pull values to zero that thousands of weights were chosen for

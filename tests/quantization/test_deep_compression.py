@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from compress_lib import data, training
 from compress_lib.coding import container
 from compress_lib.models import zoo
-from compress_lib.quantization import deep_compression
+from compress_lib.quantization import batch_norm_folding, deep_compression
 
 KEEP = {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26}
 SHORT = {"rounds": 2, "epochs": 1, "share_epochs": 1, "progress": False}
@@ -70,6 +71,28 @@ def test_a_call_that_was_finished_is_not_trained_again(dense, fashion, compresse
     monkeypatch.setattr(torch.optim.SGD, "step", lambda *_: pytest.fail("it trains again"))
     again = call().state_dict()
     assert all(first[name].equal(again[name]) and first[name].equal(compressed[0].state_dict()[name]) for name in first)
+
+
+def test_what_is_done_before_sharing_lies_between_pruning_and_sharing(fashion):
+    """Folded normalisations: after pruning, whose zeros stay, and before sharing, whose values stay shared."""
+    torch.manual_seed(0)
+    model, keep = zoo.build("squeezenet-small"), {"features.2.expand3x3.0": 0.25, "scores": 0.5}
+    seen = []
+
+    def fold(network):
+        seen.append(copy.deepcopy(network))
+        return batch_norm_folding.fold(network, data.normalize(fashion[0][:1]))[0]
+
+    few = [tensor[:256] for tensor in fashion]
+    short = {"rounds": 1, "epochs": 1, "share_epochs": 1, "progress": False}
+    tuned, _ = deep_compression.compress(model, *few, keep=keep, k=8, before_sharing=fold, **short)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in tuned.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in seen[0].modules())
+    for layer in keep:
+        weight = tuned.get_submodule(layer).weight
+        assert torch.equal(weight != 0, seen[0].get_submodule(layer).weight != 0)
+        assert len(weight[weight != 0].unique()) <= 8
+    assert len(tuned.features[2].expand1x1[0].weight.unique()) > 200  # of 256 in a layer that keep does not name
 
 
 def test_it_trains_on_the_objective_it_is_given(dense, fashion):
