@@ -105,16 +105,18 @@ def _figure(channels: int, groups: int, shuffle: bool, steps: list[tuple[np.ndar
     figure, axis = plt.subplots(figsize=(6.4, 1.2 + 1.5 * len(steps)), layout="constrained")
     size = channels // groups
     x = np.arange(channels) + np.arange(channels) // size * 0.5
-    thin, thick = {"color": "0.75", "linewidth": 0.6, "zorder": 1}, {"color": "C0", "linewidth": 1.6, "zorder": 2}
+    solid = {"marker": "none", "linestyle": "-"}  # whatever the style cycles through
+    thin = solid | {"color": "0.75", "linewidth": 0.6, "zorder": 1}
+    thick = solid | {"color": "C0", "linewidth": 1.6, "zorder": 2}
     dots = {"s": 26, "zorder": 3, "edgecolors": "0.5", "linewidths": 0.8}
     for layer, (reads, writes) in enumerate(steps):
         high, low, below = -2.0 * layer, -2.0 * layer - 1.2, -2.0 * layer - 2
         for i, k in product(range(channels), repeat=2):
             if i // size == k // size:
-                axis.plot(x[[i, k]], [high, low], marker="none", **(thick if k in writes else thin))
+                axis.plot(x[[i, k]], [high, low], **(thick if k in writes else thin))
         if layer < len(steps) - 1:
             for place, k in enumerate(_sources(channels, groups, shuffle)):
-                axis.plot(x[[k, place]], [low, below], marker="none", **(thick if k in writes else thin))
+                axis.plot(x[[k, place]], [low, below], **(thick if k in writes else thin))
         for y, marked in ((high, reads), (low, writes)):
             axis.scatter(x, np.full(channels, y), c=["C0" if p in marked else "white" for p in range(channels)], **dots)
         axis.text(-1.2, (high + low) / 2, f"layer {layer + 1}", ha="right", va="center")

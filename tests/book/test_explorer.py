@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from compress_lib import cost, data, explore, ops
 from compress_lib.binary import binarize, ternary
-from compress_lib.models import zoo
+from compress_lib.models import mobilenet, shufflenet, squeezenet, xception, zoo
 from compress_lib.pruning import criteria, csr, magnitude, surgery
 from compress_lib.quantization import affine, codebook
 
@@ -42,6 +42,10 @@ def explorers(site, pages):
         "centroids",
         "byte_budget",
         "binary_filter",
+        "squeeze_ratio",
+        "width_and_resolution",
+        "group_shuffle",
+        "towers",
     }
     return found
 
@@ -330,3 +334,46 @@ def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
         choose(root, traits, state | {"weights": "ternary"})
         kept, alpha = ternary.ternary(weight, per_filter=True)
         assert (numbers(root)["kept"], numbers(root)["alpha"]) == (kept.sum(), pytest.approx(alpha.item(), rel=1e-5))
+
+
+def test_compact_networks_on_the_pages_are_the_librarys(opened):
+    _, root, traits = opened("squeeze_ratio")
+    for ratio in (0.125, 0.5, 1):
+        choose(root, traits, traits["state"] | {"ratio": ratio, "percent": 50})
+        counted = cost.count(squeezenet.squeezenet1_0(squeeze_ratio=ratio), (3, 224, 224))
+        assert (numbers(root)["params"], numbers(root)["macs"]) == (counted.params, counted.macs)
+    _, root, traits = opened("width_and_resolution")
+    for alpha, size in ((1, 224), (0.5, 160)):
+        choose(root, traits, traits["state"] | {"alpha": alpha, "size": size, "kernel": 3})
+        counted = cost.count(mobilenet.mobilenet_v1(alpha=alpha), (3, size, size))
+        assert (numbers(root)["params"], numbers(root)["macs"]) == (counted.params, counted.macs)
+
+
+def test_the_squeeze_ratios_on_the_page_have_the_accuracies_of_the_ledger(opened):
+    _, root, traits = opened("squeeze_ratio")
+    rows = json.loads((ROOT / "results" / "ledger" / "13-squeezenet.json").read_text(encoding="utf-8"))
+    for ratio in (0.125, 0.25, 0.5, 1.0):
+        wanted = zoo.options("squeezenet-small") | {"squeeze_ratio": ratio}
+        measured = [row["accuracy_after"] for row in rows if row["details"].get("options") == wanted]
+        choose(root, traits, traits["state"] | {"ratio": ratio, "percent": 50})
+        assert numbers(root)["accuracy"] == pytest.approx(sum(measured) / len(measured))
+
+
+def test_the_wiring_on_the_page_is_that_of_the_librarys_shuffle(opened):
+    _, root, traits = opened("group_shuffle")
+    for groups, shuffled in ((4, True), (8, True), (8, False)):
+        x = torch.eye(24).view(24, 24, 1, 1)
+        layer = torch.nn.Conv2d(24, 24, 1, groups=groups, bias=False)
+        torch.nn.init.ones_(layer.weight)
+        with torch.no_grad():
+            y = layer(shufflenet.channel_shuffle(layer(x), groups) if shuffled else layer(x))
+        state = {"channels": 24, "groups": groups, "layers": 2, "shuffle": "on" if shuffled else "off", "output": 5}
+        choose(root, traits, traits["state"] | state)
+        assert numbers(root)["seen"] == (y[:, 5] > 0).sum()
+
+
+def test_as_many_towers_as_channels_are_the_librarys_separable_layer(opened):
+    _, root, traits = opened("towers")
+    choose(root, traits, {"channels_in": 128, "channels_out": 256, "towers": 256, "kernel": 3, "size": 14})
+    counted = cost.count(xception.SeparableConv2d(128, 256, pointwise_first=True), (128, 14, 14))
+    assert (numbers(root)["params"], numbers(root)["macs"]) == (counted.params, counted.macs)
