@@ -251,7 +251,7 @@ def test_criteria_says_how_to_train_a_network_that_is_not_there(tmp_path):
         (["shrink", "vgg-small", "layers"], "needs residual blocks"),
         (["shrink", "vgg-small", "filters", "--fraction", "1"], "fraction"),
         (["train", "lenet-5", "--data", "/nowhere"], "/nowhere"),
-        (["train", "squeezenet-small"], "invalid choice: 'squeezenet-small'"),  # it has no recipe
+        (["train", "block-cnn"], "invalid choice: 'block-cnn'"),  # it has no recipe
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, message, monkeypatch, capsys):

@@ -76,6 +76,9 @@ class SqueezeNet(nn.Module):
         The paper's simple bypass: around each fire module that keeps the number of channels.
     batch_norm : bool
         After each convolution but the last.
+    relu_scores : bool
+        A ReLU on the class scores of each place, as in the paper. A class whose scores are nowhere positive can then no
+        longer be learned.
     dropout : float
         Probability, before the last convolution.
 
@@ -96,6 +99,7 @@ class SqueezeNet(nn.Module):
         squeeze_ratio: float = 1 / 8,
         bypass: bool = False,
         batch_norm: bool = False,
+        relu_scores: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -115,14 +119,15 @@ class SqueezeNet(nn.Module):
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.scores = nn.Conv2d(channels, num_classes, 1)
+        self.activation = nn.ReLU() if relu_scores else nn.Identity()
         initialize_(self)
         nn.init.normal_(self.scores.weight, std=0.01)
         require_images(self, smallest_input((kernel_size, stride, 2 * padding), *[(3, 2, 1)] * len(stages)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``; they are not negative."""
+        """Logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
         x = self.scores(self.dropout(self.features(x)))
-        return x.relu().mean((2, 3))
+        return self.activation(x).mean((2, 3))
 
 
 def squeezenet1_0(
@@ -149,9 +154,11 @@ def squeezenet_small(
     squeeze_ratio: float = 1 / 8,
     bypass: bool = False,
     batch_norm: bool = True,
+    relu_scores: bool = False,
 ) -> SqueezeNet:
-    """A SqueezeNet for 28×28 images, with batch normalisation so that it trains like the other small networks.
+    """A SqueezeNet for 28×28 images that trains like the other small networks.
 
+    For that it has batch normalisation, and no ReLU on the class scores: with it, whole classes were lost in training.
     ``width`` is the channels of the first two fire modules; the later ones have two and three times as many.
     """
     check_positive(width=width)
@@ -164,5 +171,6 @@ def squeezenet_small(
         squeeze_ratio=squeeze_ratio,
         bypass=bypass,
         batch_norm=batch_norm,
+        relu_scores=relu_scores,
         dropout=0.0,
     )

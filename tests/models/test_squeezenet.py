@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from compress_lib.cost import count
 from compress_lib.models.squeezenet import Fire, squeezenet1_0, squeezenet1_1, squeezenet_small
@@ -51,6 +52,17 @@ def test_the_small_one_keeps_the_proportions():
     fires = [module for module in network.features if isinstance(module, Fire)]
     assert [fire.squeeze[0].out_channels for fire in fires] == [4, 4, 8, 8, 12]
     assert [fire.bypass for fire in fires] == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("relu_scores", [True, False])
+def test_a_class_whose_scores_are_nowhere_positive_is_learned_only_without_the_relu(relu_scores):
+    torch.manual_seed(0)
+    network = squeezenet_small(width=8, relu_scores=relu_scores)
+    network.scores.bias.data[3] = -10.0
+    logits = network(torch.randn(16, 1, 28, 28))
+    assert (logits[:, 3] == 0).all() if relu_scores else (logits[:, 3] < -9).all()
+    nn.functional.cross_entropy(logits, torch.full((16,), 3)).backward()
+    assert bool(network.scores.weight.grad[3].any()) is not relu_scores
 
 
 @pytest.mark.parametrize(("build", "least"), [(squeezenet1_0, 21), (squeezenet1_1, 17), (squeezenet_small, 4)])
