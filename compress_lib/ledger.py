@@ -9,12 +9,13 @@ import datetime
 import functools
 import json
 import os
+import statistics
 import subprocess
 from pathlib import Path
 
 from compress_lib import files
 
-__all__ = ["directory", "headline", "headlines", "provenance", "read", "record", "validate"]
+__all__ = ["compact", "directory", "headline", "headlines", "latency", "provenance", "read", "record", "validate"]
 
 PACKAGE = Path(__file__).parent
 KEY = ("chapter", "method", "model", "data", "variant", "seed")
@@ -34,15 +35,20 @@ def schema() -> dict:
     return json.loads((PACKAGE / "ledger.schema.json").read_text(encoding="utf-8"))
 
 
-def validate(row: dict) -> None:
-    """Raise ``ValueError`` that names the offending field unless ``row`` follows the schema."""
+@functools.cache
+def _validator():
     import jsonschema
 
-    try:
-        jsonschema.validate(row, schema())
-    except jsonschema.ValidationError as error:
+    return jsonschema.validators.validator_for(schema())(schema())
+
+
+def validate(row: dict) -> None:
+    """Raise ``ValueError`` that names the offending field unless ``row`` follows the schema."""
+    from jsonschema.exceptions import best_match
+
+    if error := best_match(_validator().iter_errors(row)):
         field = ".".join(map(str, error.absolute_path)) or "row"
-        raise ValueError(f"ledger row, {field}: {error.message}") from None
+        raise ValueError(f"ledger row, {field}: {error.message}")
 
 
 def record(row: dict) -> dict:
@@ -73,6 +79,46 @@ def read(chapter: str | None = None, **where) -> list[dict]:
     for row in rows:
         validate(row)
     return [row for row in rows if all(row.get(key) == value for key, value in where.items())]
+
+
+def compact(name: str, **options) -> list[dict]:
+    """The rows of ``python -m compress_lib compact NAME``, trained as that command does by default, one for each seed.
+
+    Parameters
+    ----------
+    name : of a small network of chapters 13 to 16, ``"squeezenet-small"`` and the like.
+    options : of its builder; those that are not named have their defaults.
+
+    Raises
+    ------
+    ValueError : an unknown name or option, or no row of such a network.
+    """
+    from compress_lib.models import zoo
+
+    if unknown := options.keys() - zoo.options(name).keys():
+        raise ValueError(f"{name} has no option {min(unknown)!r}; it has {', '.join(zoo.options(name))}")
+    wanted = {"architecture": name, "options": zoo.options(name) | options}
+    rows = [row for row in read() if row["variant"].endswith("epochs 6, images 20000, lr 0.1")]
+    rows = [row for row in rows if wanted.items() <= row.get("details", {}).items()]
+    if not rows:
+        raise ValueError(f"nobody has measured {name} with {options}; python -m compress_lib compact {name} does")
+    return rows
+
+
+def latency(rows: list[dict], batch: int, layout: str) -> tuple[float, float]:
+    """Of rows from `compact`: how many times as fast as plain-small, and seconds; medians over the seeds.
+
+    Parameters
+    ----------
+    rows : one network with several seeds.
+    batch : images at a time, 1 or 32.
+    layout : ``"contiguous"`` or ``"channels-last"``.
+    """
+    wanted = ({"contiguous": "contiguous_format", "channels-last": "channels_last"}[layout], batch)
+    timed = [each for row in rows for each in row["details"]["latency"]]
+    timed = [each for each in timed if (each["layout"], each["ratio"]["batch"]) == wanted]
+    ratios, seconds = [each["ratio"]["median"] for each in timed], [each["seconds_after"] for each in timed]
+    return statistics.median(ratios), statistics.median(seconds)
 
 
 def headline(chapter: str, value: str, label: str):

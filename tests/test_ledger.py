@@ -103,6 +103,38 @@ def test_headline_is_kept_for_the_landing_page(results):
     assert len(json.loads((results / "headlines.json").read_text())) == 2
 
 
+def compact_row(seed, *, ratio=0.5, recipe="epochs 6, images 20000, lr 0.1", **options):
+    timed = [
+        {"layout": layout, "seconds_after": 0.001 * batch, "ratio": {"median": ratio * factor, "batch": batch}}
+        for layout, factor in (("contiguous_format", 1), ("channels_last", 2))
+        for batch in (1, 32)
+    ]
+    everything = {"alpha": 1.0, "pointwise": True} | options
+    details = {"architecture": "mobilenet-v1-small", "options": everything, "latency": timed}
+    variant = ", ".join([*(f"{key} {value}" for key, value in options.items()), recipe])
+    return ledger.record(ROW | {"chapter": "14-mobilenet", "variant": variant, "seed": seed, "details": details})
+
+
+def test_rows_of_a_small_network_are_those_of_its_options_and_of_one_recipe():
+    default, half = [compact_row(seed) for seed in range(3)], [compact_row(0, alpha=0.5)]
+    compact_row(3, recipe="epochs 1, images 20000, lr 0.1")
+    ledger.record(ROW)
+    assert ledger.compact("mobilenet-v1-small") == default == ledger.compact("mobilenet-v1-small", alpha=1.0)
+    assert ledger.compact("mobilenet-v1-small", alpha=0.5) == half
+    with pytest.raises(ValueError, match="mobilenet-v1-small has no option 'beta'; it has alpha, pointwise"):
+        ledger.compact("mobilenet-v1-small", beta=1)
+    with pytest.raises(ValueError, match="nobody has measured mobilenet-v1-small with {'pointwise': False}"):
+        ledger.compact("mobilenet-v1-small", pointwise=False)
+    with pytest.raises(ValueError, match="'mobilenet' is not in the zoo"):
+        ledger.compact("mobilenet")
+
+
+def test_latency_is_the_median_of_the_seeds_in_one_layout_and_batch():
+    rows = [compact_row(seed, ratio=ratio) for seed, ratio in enumerate((0.5, 0.75, 3.0))]
+    assert ledger.latency(rows, 32, "contiguous") == (0.75, 0.032)
+    assert ledger.latency(rows, 1, "channels-last") == (1.5, 0.001)
+
+
 def test_reading_needs_no_torch():
     code = "import sys; sys.modules['torch'] = None; from compress_lib import ledger; ledger.read(); ledger.headlines()"
     subprocess.run([sys.executable, "-c", code], check=True)
