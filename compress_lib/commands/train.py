@@ -17,7 +17,8 @@ from compress_lib.models.zoo import CHECKPOINTS, build
 RECIPES = {
     "lenet-300-100": {"epochs": 30, "lr": 0.05, "augment": False},
     "lenet-5": {"epochs": 20, "lr": 0.05, "augment": False},
-    **{name: {"epochs": 24, "lr": 0.1, "augment": True} for name in ("vgg-small", "resnet-20", *FAMILIES)},
+    **{name: {"epochs": 24, "lr": 0.1, "augment": True} for name in ("vgg-small", "resnet-20")},
+    **{name: {"epochs": 12, "lr": 0.1, "augment": True} for name in FAMILIES},
 }
 
 
