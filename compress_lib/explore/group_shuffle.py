@@ -1,7 +1,7 @@
 """Who sees whom through stacked group convolutions, with a shuffle or without. Chapter 15.
 
 The computation is in ``group_shuffle.mjs``, the diagram in ``group_shuffle_charts.mjs``. The shuffle is that of Zhang,
-Zhou, Lin, Sun, "ShuffleNet", CVPR 2018, arXiv 1707.01083 (`compress_lib.models.shufflenet.channel_shuffle`).
+Zhou, Lin, Sun, "ShuffleNet", CVPR 2018, arXiv 1707.01083 (`compress_lib.models.shuffle_units.channel_shuffle`).
 """
 
 from itertools import product

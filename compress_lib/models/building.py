@@ -20,6 +20,7 @@ def conv_bn(
     activation: Callable[[], nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
     """A convolution padded to keep the size at stride 1, without bias, then batch normalisation and an activation."""
+    check_positive(in_channels=in_channels, channels=channels, kernel_size=kernel_size, stride=stride, groups=groups)
     layers = [
         # No bias: the normalisation that follows subtracts it again.
         nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),

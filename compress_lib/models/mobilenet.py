@@ -137,6 +137,7 @@ class InvertedResidual(nn.Module):
         self, in_channels: int, channels: int, stride: int, expansion: int, *, linear_bottleneck: bool = True
     ) -> None:
         super().__init__()
+        check_positive(expansion=expansion)
         hidden = expansion * in_channels
         activation = None if linear_bottleneck else nn.ReLU6
         self.expand = nn.Identity() if expansion == 1 else conv_bn(in_channels, hidden, 1, activation=nn.ReLU6)

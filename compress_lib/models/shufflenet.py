@@ -1,14 +1,10 @@
 """ShuffleNets: 1×1 convolutions in groups, and a shuffle so that groups learn of each other. Chapter 15.
 
-V1: Zhang, Zhou, Lin, Sun, "ShuffleNet: an extremely efficient convolutional neural network for mobile devices",
-CVPR 2018, arXiv 1707.01083.
-V2: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for efficient CNN architecture design", ECCV 2018,
-arXiv 1807.11164. It splits the channels in two instead of grouping the 1×1 convolutions.
+V1: Zhang, Zhou, Lin, Sun, CVPR 2018, arXiv 1707.01083. V2: Ma, Zhang, Zheng, Sun, ECCV 2018, arXiv 1807.11164.
 """
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from compress_lib.models.building import (
@@ -19,13 +15,11 @@ from compress_lib.models.building import (
     scale_width,
     smallest_input,
 )
+from compress_lib.models.shuffle_units import ShuffleUnit, SplitUnit, check_divides
 
 __all__ = [
     "ShuffleNetV1",
     "ShuffleNetV2",
-    "ShuffleUnit",
-    "SplitUnit",
-    "channel_shuffle",
     "shufflenet_v1",
     "shufflenet_v1_small",
     "shufflenet_v2",
@@ -42,61 +36,6 @@ V2_WIDTHS = {
     1.5: (176, 352, 704, 1024),
     2.0: (244, 488, 976, 2048),
 }
-
-
-def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave the groups of channels of ``(N, C, H, W)``: the first channel of each, then the second of each, ….
-
-    Seen as a table of ``groups`` rows, the channels are transposed and read row by row again.
-    """
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
-class ShuffleUnit(nn.Module):
-    """V1's unit: grouped 1×1, shuffle, depthwise 3×3, grouped 1×1, and a shortcut.
-
-    At stride 1 the shortcut is added. At stride 2 it is averaged 3×3 and its channels stand before those of the branch,
-    which therefore puts out ``channels − in_channels``.
-
-    Parameters
-    ----------
-    in_channels, channels, stride : int
-    groups : int
-        g, of the 1×1 convolutions and the shuffle. The bottleneck has a quarter of ``channels``.
-    group_first : bool
-        Whether the first 1×1 convolution is grouped; in the network's first unit, which reads few channels, it is not.
-    shuffle : bool
-        If false, the channels stay in order: at stride 1 the unit is g narrow units side by side.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        groups: int,
-        *,
-        group_first: bool = True,
-        shuffle: bool = True,
-    ) -> None:
-        super().__init__()
-        bottleneck = channels // 4
-        made = channels - in_channels if stride == 2 else channels
-        self.groups = groups
-        self.shuffle = shuffle
-        self.reduce = conv_bn(in_channels, bottleneck, 1, groups=groups if group_first else 1)
-        self.depthwise = conv_bn(bottleneck, bottleneck, 3, stride, groups=bottleneck, activation=None)
-        self.expand = conv_bn(bottleneck, made, 1, groups=groups, activation=None)
-        self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-        y = self.reduce(x)
-        if self.shuffle:
-            y = channel_shuffle(y, self.groups)
-        y = self.expand(self.depthwise(y))
-        y = x + y if self.pool is None else torch.cat([self.pool(x), y], dim=1)
-        return y.relu()
 
 
 class ShuffleNetV1(nn.Module):
@@ -132,11 +71,11 @@ class ShuffleNetV1(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(groups=groups, num_classes=num_classes, in_channels=in_channels, stem=stem[0])
-        _check_divides(f"a stem of {stem[0]} channels", stem[0], groups, groups)
+        check_divides(f"a stem of {stem[0]} channels", stem[0], groups, groups)
         layers, steps = _stem(in_channels, *stem)
         channels = stem[0]
         for stage, (width, units) in enumerate(stages):
-            _check_divides(
+            check_divides(
                 f"a stage of {width} channels, a quarter of them in the bottleneck,", width, 4 * groups, groups
             )
             if width <= channels:
@@ -154,35 +93,6 @@ class ShuffleNetV1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
         return self.fc(self.features(x).mean((2, 3)))
-
-
-class SplitUnit(nn.Module):
-    """V2's unit: one half of the channels passes, the other goes through 1×1, depthwise 3×3 and 1×1; then a shuffle.
-
-    At stride 2 nothing is split: both branches read all channels, and the first has a depthwise and a 1×1 convolution.
-    """
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        half = channels // 2
-        read = in_channels if stride == 2 else half
-        self.shortcut = None
-        if stride == 2:
-            depthwise = conv_bn(in_channels, in_channels, 3, 2, groups=in_channels, activation=None)
-            self.shortcut = nn.Sequential(depthwise, conv_bn(in_channels, half, 1))
-        self.branch = nn.Sequential(
-            conv_bn(read, half, 1),
-            conv_bn(half, half, 3, stride, groups=half, activation=None),
-            conv_bn(half, half, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` → ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-        if self.shortcut is None:
-            kept, changed = x.chunk(2, dim=1)
-        else:
-            kept, changed = self.shortcut(x), x
-        return channel_shuffle(torch.cat([kept, self.branch(changed)], dim=1), 2)
 
 
 class ShuffleNetV2(nn.Module):
@@ -217,7 +127,7 @@ class ShuffleNetV2(nn.Module):
         layers, steps = _stem(in_channels, *stem)
         channels = stem[0]
         for width, units in stages:
-            _check_divides(f"a stage of {width} channels", width, 2, 2)
+            check_divides(f"a stage of {width} channels", width, 2, 2)
             for stride in (2, *[1] * (units - 1)):
                 layers.append(SplitUnit(channels, width, stride))
                 channels = width
@@ -238,13 +148,6 @@ def _stem(in_channels: int, width: int, stride: int) -> tuple[list[nn.Module], l
     if stride == 2:
         layers.append(nn.MaxPool2d(3, 2, padding=1))
     return layers, [(3, stride, 2)] * len(layers)
-
-
-def _check_divides(what: str, width: int, factor: int, groups: int) -> None:
-    if width < 1 or width % factor:
-        below, above = width // factor * factor, (width // factor + 1) * factor
-        fits = f"{below} or {above}" if below > 0 else f"{above}"
-        raise ValueError(f"{what} does not divide into {groups} groups; {fits} channels would")
 
 
 def shufflenet_v1(

@@ -33,6 +33,7 @@ class SeparableConv2d(nn.Module):
         super().__init__()
         if between not in BETWEEN:
             raise ValueError(f"between={between!r} must be one of {tuple(BETWEEN)}")
+        check_positive(in_channels=in_channels, channels=channels)
         filtered = channels if pointwise_first else in_channels
         depthwise = nn.Conv2d(filtered, filtered, 3, padding=1, groups=filtered, bias=False)
         pointwise = nn.Conv2d(in_channels, channels, 1, bias=False)
@@ -75,6 +76,9 @@ class XceptionBlock(nn.Module):
         pointwise_first: bool = False,
     ) -> None:
         super().__init__()
+        check_positive(stride=stride)
+        if not widths:
+            raise ValueError("widths must name at least one separable convolution")
         layers: list[nn.Module] = []
         channels = in_channels
         for i, width in enumerate(widths):

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from compress_lib import cost, data, explore, ops
 from compress_lib.binary import binarize, ternary
-from compress_lib.models import mobilenet, shufflenet, squeezenet, xception, zoo
+from compress_lib.models import mobilenet, shuffle_units, squeezenet, xception, zoo
 from compress_lib.pruning import criteria, csr, magnitude, surgery
 from compress_lib.quantization import affine, codebook
 
@@ -366,7 +366,7 @@ def test_the_wiring_on_the_page_is_that_of_the_librarys_shuffle(opened):
         layer = torch.nn.Conv2d(24, 24, 1, groups=groups, bias=False)
         torch.nn.init.ones_(layer.weight)
         with torch.no_grad():
-            y = layer(shufflenet.channel_shuffle(layer(x), groups) if shuffled else layer(x))
+            y = layer(shuffle_units.channel_shuffle(layer(x), groups) if shuffled else layer(x))
         state = {"channels": 24, "groups": groups, "layers": 2, "shuffle": "on" if shuffled else "off", "output": 5}
         choose(root, traits, traits["state"] | state)
         assert numbers(root)["seen"] == (y[:, 5] > 0).sum()

@@ -13,7 +13,7 @@ from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore import group_shuffle
-from compress_lib.models.shufflenet import channel_shuffle
+from compress_lib.models.shuffle_units import channel_shuffle
 
 CHANNELS, GROUPS, LAYERS = group_shuffle.CHANNELS, group_shuffle.GROUPS, group_shuffle.LAYERS
 SETTINGS = [

@@ -153,3 +153,16 @@ def test_bad_arguments(build):
         build(alpha="1")
     with pytest.raises(ValueError, match="in_channels=-3 must be at least 1"):
         build(in_channels=-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DepthwiseSeparable(8, 0, 1), "channels=0 must be at least 1"),
+        (lambda: DepthwiseSeparable(8, 8, 0), "stride=0 must be at least 1"),
+        (lambda: InvertedResidual(8, 8, 1, 0), "expansion=0 must be at least 1"),
+    ],
+)
+def test_blocks_name_what_is_not_positive(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -6,13 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib.cost import count
-from compress_lib.models import shufflenet
+from compress_lib.models import shuffle_units
+from compress_lib.models.shuffle_units import ShuffleUnit, SplitUnit, channel_shuffle
 from compress_lib.models.shufflenet import (
     ShuffleNetV1,
     ShuffleNetV2,
-    ShuffleUnit,
-    SplitUnit,
-    channel_shuffle,
     shufflenet_v1,
     shufflenet_v1_small,
     shufflenet_v2,
@@ -172,7 +170,7 @@ def test_v1_without_shuffle_has_the_same_weights_and_no_unit_shuffles(build, siz
     still.load_state_dict(network.state_dict())
     x = torch.randn(1, 1, size, size)
     with_shuffle, without = network(x), still(x)
-    monkeypatch.setattr(shufflenet, "channel_shuffle", lambda x, groups: x)
+    monkeypatch.setattr(shuffle_units, "channel_shuffle", lambda x, groups: x)
     assert torch.equal(without, network(x)) and not torch.allclose(without, with_shuffle)
 
 
@@ -212,3 +210,24 @@ def test_bad_arguments():
         ShuffleNetV2((4, 1), ((9, 2),), 16, 10, 1)
     with pytest.raises(TypeError, match="groups=2.0 must be an integer"):
         ShuffleNetV1((4, 1), ((16, 2),), 2.0, 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: channel_shuffle(torch.zeros(1, 10, 2, 2), 3), ValueError,
+         "groups=3 must divide the 10 channels of x: 1, 2, 5, 10 would fit"),
+        (lambda: ShuffleUnit(96, 98, 2, 3), ValueError, "98 channels, a quarter.*3 groups; 96 or 108 channels would"),
+        (lambda: ShuffleUnit(97, 120, 2, 3), ValueError, "an input of 97 channels.*3 groups; 96 or 99 channels would"),
+        (lambda: ShuffleUnit(96, 96, 3, 3), ValueError, "stride=3 must be 1 or 2"),
+        (lambda: ShuffleUnit(96, 120, 1, 3), ValueError, "at stride 1.*not 120 of 96"),
+        (lambda: ShuffleUnit(96, 96, 2, 3), ValueError, "at stride 2.*not 96 of 96"),
+        (lambda: ShuffleUnit(96, 96, 1, 0), ValueError, "groups=0 must be at least 1"),
+        (lambda: SplitUnit(97, 97, 1), ValueError, "97 channels does not divide into 2 groups; 96 or 98 channels would"),
+        (lambda: SplitUnit(96, 98, 1), ValueError, "at stride 1.*not 98 of 96"),
+        (lambda: SplitUnit(96.0, 98, 2), TypeError, "in_channels=96.0 must be an integer"),
+    ],
+)  # fmt: skip
+def test_units_say_what_does_not_fit(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

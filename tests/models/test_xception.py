@@ -74,6 +74,10 @@ def test_the_least_image(build, least):
 
 
 def test_bad_arguments():
+    with pytest.raises(ValueError, match="channels=0 must be at least 1"):
+        SeparableConv2d(8, 0)
+    with pytest.raises(ValueError, match="widths must name at least one separable convolution"):
+        XceptionBlock(8, (), 1)
     with pytest.raises(ValueError, match=r"between='gelu' must be one of \('none', 'relu', 'elu'\)"):
         xception_small(between="gelu")
     with pytest.raises(ValueError, match="width=-1 must be a positive finite number"):
