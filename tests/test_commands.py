@@ -103,6 +103,7 @@ def test_compress_folds_the_normalisations_of_squeezenet(few_images, tmp_path, m
     short = ["--rounds", 1, "--epochs", 1, "--share-epochs", 1, "--share-lr", 1e-3, "--work", tmp_path / "work"]
     call(monkeypatch, "compress", "--model", "squeezenet-small", "--k", 16, "--out", out, *short)
     (row,) = ledger.read("13-squeezenet")
+    assert row["variant"] == "a third of each layer kept, 16 values, 1 × 1 + 1 epochs"
     assert "--share-lr 0.001" in row["command"] and row["nbytes_after"] == out.stat().st_size
     model = container.load(out)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())

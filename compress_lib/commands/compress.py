@@ -12,7 +12,8 @@ from pathlib import Path
 from compress_lib.commands import comparison
 from compress_lib.commands.prune import PAPER_KEEP, keep_fractions
 
-CHAPTERS = {"squeezenet-small": "13-squeezenet"}
+# The chapter of a network, and what its default keep rates are called; these are chapter 07's unless named.
+CHAPTERS = {"squeezenet-small": ("13-squeezenet", "a third of each layer kept")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,11 +104,12 @@ def measure(
     )  # fmt: skip
     restored, budget = comparison.through_file(model, out, test[0], **saving)
 
-    settings = "the paper's keep rates" if keep == PAPER_KEEP[name] else f"keep {kept}"
+    chapter, rates = CHAPTERS.get(name, ("07-deep-compression", "the paper's keep rates"))
+    settings = rates if keep == PAPER_KEEP[name] else f"keep {kept}"
     shared = str(next(iter(k.values()))) if len(set(k.values())) == 1 else values
     row = ledger.record(
         {
-            "chapter": CHAPTERS.get(name, "07-deep-compression"),
+            "chapter": chapter,
             "method": "deep compression",
             "model": name,
             "data": "fashion-mnist",
