@@ -31,12 +31,11 @@ def randomize_(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def some_units(found: list[surgery.Group], seed: int, share: float = 0.4) -> dict[str, Tensor]:
-    """Random units of random groups, named by the channels of one random layer that makes them."""
+    """Random units of random groups, of one at least, named by the channels of one random layer that makes them."""
     generator = torch.Generator().manual_seed(seed)
+    free = [group for group in found if not group.fixed]
     removals = {}
-    for group in found:
-        if group.fixed or torch.rand(1, generator=generator) > 0.7:
-            continue
+    for group in [group for group in free if torch.rand(1, generator=generator) <= 0.7] or free[:1]:
         layer, units = list(group.outputs.items())[int(torch.randint(len(group.outputs), (1,), generator=generator))]
         present = units[units >= 0].unique()
         count = min(max(1, round(share * len(present))), group.size - 1)
