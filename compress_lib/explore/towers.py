@@ -39,7 +39,7 @@ def explorer(
     Explorer
         With ``results`` towers, relative (cost ÷ full convolution), extreme (the same at t = N), break_even (the t above
         which it is cheaper than the full convolution, ``N k² / (M (k² − 1))``), and params and macs of the whole, with
-        the prefixes pointwise_, spatial_ and full_ of the parts and of the full convolution.
+        the prefixes ``pointwise_``, ``spatial_`` and ``full_`` of the parts and of the full convolution.
 
     Raises
     ------
