@@ -20,7 +20,8 @@ QUIZ_OR_EXERCISE = re.compile(r"^#{2,3} +(Exercise|Question|Quiz)", re.MULTILINE
 
 def results() -> str:
     files = (ROOT / "results").rglob("*.json")
-    return "\n".join(json.dumps(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+    text = "\n".join(json.dumps(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+    return re.sub(r'"[0-9a-f]{12,}', '"', text)  # digests and commits, whose digits measure nothing
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
