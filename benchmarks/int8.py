@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from compress_lib import cost, files, ledger
-from compress_lib.quantization import affine, int8
+from compress_lib.quantization.integer import affine, int8
 
 THREADS = 1
 SLOWEST = 1.0  # seconds per call above which a peer is not timed
@@ -69,7 +69,7 @@ class Case:
         self.y = layer(x)
         self.input_grid, self.output_grid = grid(x), grid(self.y)
         extreme = layer.weight.abs().flatten(1).amax(1)
-        self.weight_scale, _ = affine.parameters(-extreme, extreme, 8, symmetric=True, narrow=True)
+        self.weight_scale, _ = affine.choose_qparams(-extreme, extreme, 8, symmetric=True, narrow=True)
         kind = int8.QuantizedLinear if self.is_linear else int8.QuantizedConv2d
         make = lambda output: kind.from_dense(layer, self.input_grid, output, weight_scale=self.weight_scale)
         self.ours, self.to_float = make(self.output_grid), make(None)
@@ -79,9 +79,9 @@ class Case:
         return self.output_grid.dequantize(codes)
 
 
-def grid(x: Tensor) -> int8.Grid:
-    scale, zero_point = affine.parameters(x.min(), x.max(), 8, signed=False)
-    return int8.Grid(scale.item(), zero_point.item())
+def grid(x: Tensor) -> int8.QParams:
+    scale, zero_point = affine.choose_qparams(x.min(), x.max(), 8, signed=False)
+    return int8.QParams(scale.item(), zero_point.item())
 
 
 # Each gives a function to be timed and another that makes float numbers of its output, to be compared with float32's.

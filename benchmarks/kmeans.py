@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from compress_lib import cost, ledger
-from compress_lib.quantization import codebook
+from compress_lib.quantization.codebooks import kmeans
 
 COUNT, K = 1_000_000, 16
 
@@ -23,7 +23,7 @@ def main() -> None:
     found = {}
 
     def ours():
-        found["compress_lib"] = codebook.kmeans(weights, K)
+        found["compress_lib"] = kmeans.cluster(weights, K)
 
     def peer(name, data, **settings):
         result = KMeans(K, init=start, n_init=1, **settings).fit(data)
@@ -46,7 +46,7 @@ def main() -> None:
             "slower": 1 / row.ratio,
             "slower_low": 1 / row.ratio_high,
             "slower_high": 1 / row.ratio_low,
-            "sse": codebook.sse(weights, *found[row.name]),
+            "sse": kmeans.sse(weights, *found[row.name]),
         }
         for row in times
     ]

@@ -1,37 +1,7 @@
 """Neural-network compression: the methods of the book, one per file.
 
-Importing the package is light: it loads no submodule, compiles nothing and touches neither disk nor network.
-Submodules load when they are first named, so both ``import compress_lib.cost`` and ``compress_lib.cost`` work.
+Importing the package is light: it loads no submodule, compiles nothing and touches neither disk nor network. Name what
+you need: ``from compress_lib import cost``, ``from compress_lib.pruning.weights import magnitude``.
 """
 
-import importlib
-
 __version__ = "0.1.0"
-
-_SUBMODULES = (
-    "binary",
-    "coding",
-    "cost",
-    "data",
-    "distillation",
-    "explore",
-    "figures",
-    "files",
-    "ledger",
-    "models",
-    "ops",
-    "pruning",
-    "quantization",
-    "tables",
-    "training",
-)
-
-
-def __getattr__(name: str):
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *_SUBMODULES])

@@ -1,28 +1,19 @@
 """The command line: ``python -m compress_lib COMMAND …`` runs what takes longer than a chapter may."""
 
 import argparse
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
 
-from compress_lib.commands import (
-    binarize,
-    compact,
-    compress,
-    criteria,
-    data,
-    decompress,
-    prune,
-    quantize,
-    share,
-    shrink,
-    train,
-)
+from compress_lib import cli, experiments
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m compress_lib", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (data, train, prune, shrink, criteria, quantize, share, binarize, compact, compress, decompress):
-        name = module.__name__.rpartition(".")[2]
-        subparser = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in commands():
+        subparser = subparsers.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     arguments = parser.parse_args()
@@ -32,6 +23,15 @@ def main() -> None:
         parser.exit(2, f"{parser.prog} {arguments.command}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "\ninterrupted; the same command goes on from the last checkpoint\n")
+
+
+def commands() -> Iterator[tuple[str, ModuleType]]:
+    """Name and module of each command: what users call, then the experiments of the chapters."""
+    for package in (cli, experiments):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(found.name)
+            if hasattr(module, "add_arguments"):
+                yield getattr(module, "COMMAND", found.name.rpartition(".")[2]), module
 
 
 if __name__ == "__main__":

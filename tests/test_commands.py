@@ -7,14 +7,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compress_lib import cost, data, ledger, training
+from compress_lib import container, cost, data, ledger, training
 from compress_lib.__main__ import main
-from compress_lib.binary import networks
-from compress_lib.coding import container
-from compress_lib.commands import binarize, compact, comparison, criteria, prune, quantize, share, shrink
+from compress_lib.binary import conversion
+from compress_lib.experiments import (
+    binary_networks,
+    choosing_what_to_prune,
+    codebooks,
+    compact_networks,
+    harness,
+    pruning_filters,
+    pruning_weights,
+    quantization,
+)
 from compress_lib.models import zoo
-from compress_lib.pruning import neurons, surgery
-from compress_lib.quantization import ptq
+from compress_lib.pruning import surgery
+from compress_lib.pruning.neurons import data_free
+from compress_lib.quantization.integer import ptq
 
 
 @pytest.fixture
@@ -72,8 +81,8 @@ def test_the_papers_rates_are_twelvefold():
     """papers: 12.2× and 11.9× by arithmetic."""
     for name, ratio in (("lenet-300-100", 12.2), ("lenet-5", 11.9)):
         model = zoo.build(name)
-        weights = {layer: getattr(model, layer).weight.numel() for layer in prune.PAPER_KEEP[name]}
-        kept = sum(round(weights[layer] * rate) for layer, rate in prune.PAPER_KEEP[name].items())
+        weights = {layer: getattr(model, layer).weight.numel() for layer in pruning_weights.PAPER_KEEP[name]}
+        kept = sum(round(weights[layer] * rate) for layer, rate in pruning_weights.PAPER_KEEP[name].items())
         assert round(sum(weights.values()) / kept, 1) == ratio
 
 
@@ -141,8 +150,8 @@ def test_shrink_writes_a_row_and_does_not_train_twice(few_images, tmp_path, monk
 
 def test_shrink_by_slimming_records_the_scales(few_images, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(shrink, "SPARSE_EPOCHS", 1)
-    monkeypatch.setattr(shrink, "STRENGTH", 0.1)
+    monkeypatch.setattr(pruning_filters, "SPARSE_EPOCHS", 1)
+    monkeypatch.setattr(pruning_filters, "STRENGTH", 0.1)
     call(monkeypatch, "shrink", "vgg-small", "slimming", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     dense, penalised = row["details"]["scales"].values()
@@ -158,7 +167,7 @@ def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkey
     assert row["details"]["neurons_removed"] == {"fc1": 75, "fc2": 25}
     assert row["macs_after"] == 784 * 225 + 225 * 75 + 75 * 10
     assert row["variant"] == "25% of the neurons removed, 1 epochs"
-    merged, _ = neurons.prune(zoo.load("lenet-300-100"), torch.zeros(1, 1, 28, 28), {"fc1": 75, "fc2": 25})
+    merged, _ = data_free.prune(zoo.load("lenet-300-100"), torch.zeros(1, 1, 28, 28), {"fc1": 75, "fc2": 25})
     assert row["details"]["accuracy_without_recovery"] == training.accuracy(merged, *data.fashion_mnist("test"))
     call(monkeypatch, "shrink", "lenet-300-100", "neurons-random", *arguments)
     (control,) = ledger.read("03-pruning-filters", method="neurons (random)")
@@ -168,8 +177,8 @@ def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkey
 
 def test_shrink_by_dropneuron_removes_what_became_zero(few_images, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(shrink, "NEURON_EPOCHS", 2)
-    monkeypatch.setattr(shrink, "NEURON_STRENGTH", 3.0)
+    monkeypatch.setattr(pruning_filters, "NEURON_EPOCHS", 2)
+    monkeypatch.setattr(pruning_filters, "NEURON_STRENGTH", 3.0)
     call(monkeypatch, "shrink", "lenet-300-100", "dropneuron", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     first, second = row["details"]["neurons_left"].values()
@@ -180,7 +189,7 @@ def test_shrink_by_dropneuron_removes_what_became_zero(few_images, tmp_path, mon
 
 def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(shrink, "PROBE_IMAGES", 300)
+    monkeypatch.setattr(pruning_filters, "PROBE_IMAGES", 300)
     call(monkeypatch, "shrink", "resnet-20", "layers", "--epochs", 1, "--seeds", 0, "--blocks", 3, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     probes = row["details"]["probes"]
@@ -195,11 +204,15 @@ def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_pat
 def small_criteria(few_images, tmp_path, monkeypatch):
     """The command measures two criteria and one complete method, without training; where it writes."""
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(criteria, "FRACTIONS", (0.5,))
-    monkeypatch.setattr(criteria, "IMAGES", 200)
-    monkeypatch.setattr(criteria, "RECOVERED", dict.fromkeys(criteria.RECOVERED, ("none", "batch norm")))
-    monkeypatch.setattr(criteria, "_methods", lambda: [("l1_norm", 0), ("thinet", 0)])
-    monkeypatch.setattr(criteria, "COMPLETE", {"channel_lasso": criteria.COMPLETE["channel_lasso"]})
+    monkeypatch.setattr(choosing_what_to_prune, "FRACTIONS", (0.5,))
+    monkeypatch.setattr(choosing_what_to_prune, "IMAGES", 200)
+    monkeypatch.setattr(
+        choosing_what_to_prune, "RECOVERED", dict.fromkeys(choosing_what_to_prune.RECOVERED, ("none", "batch norm"))
+    )
+    monkeypatch.setattr(choosing_what_to_prune, "_methods", lambda: [("l1_norm", 0), ("thinet", 0)])
+    monkeypatch.setattr(
+        choosing_what_to_prune, "COMPLETE", {"channel_lasso": choosing_what_to_prune.COMPLETE["channel_lasso"]}
+    )
     return tmp_path / "criteria.json"
 
 
@@ -220,8 +233,8 @@ def test_criteria_measures_what_is_missing_and_no_more(small_criteria, monkeypat
 def test_criteria_repairs_in_complete_methods_only(small_criteria, few_images):
     train = data.fashion_mnist("train")
     model = zoo.load("vgg-small")
-    chosen, _ = criteria.cut(model, "channel_lasso", 0, 0.5, "network", train)
-    repaired, _ = criteria.cut(model, "channel_lasso", 0, 0.5, "complete", train)
+    chosen, _ = choosing_what_to_prune.cut(model, "channel_lasso", 0, 0.5, "network", train)
+    repaired, _ = choosing_what_to_prune.cut(model, "channel_lasso", 0, 0.5, "complete", train)
     original = model.get_submodule("features.3").weight
     subset = {filter.tobytes() for filter in original.detach().numpy().reshape(-1, 1, 3, 3)}
     assert {
@@ -231,18 +244,18 @@ def test_criteria_repairs_in_complete_methods_only(small_criteria, few_images):
 
 
 def test_the_control_of_gal_has_its_widths_and_other_filters(few_images, monkeypatch):
-    monkeypatch.setattr(criteria, "_one_epoch", lambda model, smaller, *rest: smaller)
+    monkeypatch.setattr(choosing_what_to_prune, "_one_epoch", lambda model, smaller, *rest: smaller)
     train = data.fashion_mnist("train")
     model, image = zoo.load("vgg-small"), data.normalize(train[0][:1])
     smaller, report = surgery.remove(model, image, {"features.0": range(10), "features.14": [1, 2, 3]})
-    control = criteria._others_one_epoch(model, smaller, report, train[0][:10], train, 0)
+    control = choosing_what_to_prune._others_one_epoch(model, smaller, report, train[0][:10], train, 0)
     assert [p.shape for p in control.parameters()] == [p.shape for p in smaller.parameters()]
     assert not torch.equal(control.get_submodule("features.0").weight, smaller.get_submodule("features.0").weight)
 
 
 def test_criteria_says_how_to_train_a_network_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="train vgg-small --seed 7 --precision bf16 --out"):
-        criteria.load_network(7, tmp_path)
+        choosing_what_to_prune.load_network(7, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +297,7 @@ def test_share_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, me
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
     call(monkeypatch, "share", "lenet-300-100", method, *options, "--seeds", 5, "--work", tmp_path / "work")
     (row,) = ledger.read("06-codebooks")
-    assert row["variant"] == variant and row["method"] == share.NAMED[method] and row["seed"] == 5
+    assert row["variant"] == variant and row["method"] == codebooks.NAMED[method] and row["seed"] == 5
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"] / 4
     assert row["accuracy_after"] > 0.5
     assert (row["latency_ratio"] is not None) == (method in ("product", "response"))
@@ -307,7 +320,7 @@ def test_quantize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     scales = "per tensor" if method == "qat" else "per channel"
     ranges = "range percentile, weight range min_max" if method == "ptq" else "range mse, weight range mse"
     assert row["variant"] == f"{scales}, weight bits {weights}, activation bits {activations}, {ranges}{variant}"
-    assert row["method"] == quantize.NAMED[method] and row["seed"] == 5
+    assert row["method"] == quantization.NAMED[method] and row["seed"] == 5
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"])
     assert row["nbytes_after"] < row["nbytes_before"] * (weights + 0.5) / 32
     assert row["accuracy_after"] > 0.7 and row["latency_ratio"]["median"] > 0
@@ -380,7 +393,7 @@ def test_binarize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     call(monkeypatch, "binarize", method, *options, *arguments)
     (row,) = ledger.read("08-binary-networks")
     assert row["variant"] == f"{variant}, epochs 1, images 1280, lr 0.2"
-    assert (row["method"], row["model"], row["seed"]) == (binarize.NAMED[method], "block-cnn", 5)
+    assert (row["method"], row["model"], row["seed"]) == (binary_networks.NAMED[method], "block-cnn", 5)
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"]
     assert row["accuracy_before"] > 0.6 and row["accuracy_after"] > 0.12 and row["latency_ratio"]["median"] > 0
     assert row["macs_after"] == row["macs_before"] and len(row["details"]["history"]) == 1
@@ -393,7 +406,7 @@ def test_binarize_notes_what_the_real_weights_give_where_signs_were_drawn(few_im
     arguments = ["--width", 8, "--epochs", 1, "--images", 1280, "--lr", 0.2, "--seeds", 5, "--work", tmp_path / "work"]
     call(monkeypatch, "binarize", "binaryconnect-stochastic", *arguments)
     (row,) = ledger.read("08-binary-networks")
-    trained = networks.convert(zoo.build("block-cnn", width=8), "binaryconnect-stochastic")
+    trained = conversion.convert(zoo.build("block-cnn", width=8), "binaryconnect-stochastic")
     (path,) = (tmp_path / "work").glob("*stochastic*.pt")
     trained.load_state_dict(torch.load(path)["model"])
     plain = zoo.build("block-cnn", width=8)
@@ -435,7 +448,7 @@ def test_binarize_refuses_bad_arguments(few_images, arguments, message, tmp_path
 
 
 def test_timing_says_what_a_row_needs():
-    timing = comparison.timing(torch.nn.Linear(512, 64), torch.nn.Linear(512, 8), torch.zeros(3, 512))
+    timing = harness.timing(torch.nn.Linear(512, 64), torch.nn.Linear(512, 8), torch.zeros(3, 512))
     ratio = timing.pop("ratio")
     assert (ratio["batch"], ratio["threads"]) == (3, 1) and 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
     assert timing.keys() == {"seconds_before", "seconds_after"} and min(timing.values()) > 0
@@ -457,7 +470,7 @@ def timed(monkeypatch):
         seen.append((len(images), channels_innermost(baseline, network)))
         return {"ratio": {"median": 1.0, "low": 1.0, "high": 1.0, "batch": len(images), "threads": 1}}
 
-    monkeypatch.setattr(comparison, "timing", timing)
+    monkeypatch.setattr(harness, "timing", timing)
     return seen
 
 
@@ -512,7 +525,7 @@ def test_compact_times_small_and_large_batches_in_both_layouts(few_images, timed
 
 def test_compact_trains_with_channels_innermost_and_measures_the_usual_layout(few_images, timed, tmp_path, monkeypatch):
     seen = []
-    for module, name, count in ((training, "fit", 1), (comparison, "quality_and_size", 2)):
+    for module, name, count in ((training, "fit", 1), (harness, "quality_and_size", 2)):
         real = getattr(module, name)
 
         def spy(*args, real=real, name=name, count=count, **rest):
@@ -551,7 +564,7 @@ def test_compact_trains_the_baseline_once_for_all(few_images, timed, tmp_path, m
     ],
 )  # fmt: skip
 def test_compact_takes_options_of_the_kind_of_their_defaults(name, texts, options):
-    parsed = compact.parse_options(name, texts)
+    parsed = compact_networks.parse_options(name, texts)
     assert parsed == options and [*map(type, parsed.values())] == [*map(type, options.values())]
     assert zoo.options(name).keys() >= options.keys()
 

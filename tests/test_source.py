@@ -3,7 +3,7 @@
 import ast
 
 from compress_lib import source, training
-from compress_lib.pruning import masks
+from compress_lib.network import masks
 
 
 def test_shown_function_is_the_real_one_without_its_docstring():

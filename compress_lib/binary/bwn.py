@@ -2,7 +2,7 @@
 
 Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
 ECCV 2016, arXiv 1603.05279, section 3.1. As BinaryConnect, but with ``α sign W``, α = ‖W‖₁ / n of each filter (see
-`binarize`). It is trained and packed likewise, with `connect.clip` and `packed_weight.pack`.
+`binarization`). It is trained and packed likewise, with `binaryconnect.clip` and `packed_weight.pack`.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from compress_lib.binary import packed_weight
-from compress_lib.binary.binarize import GRADIENTS, scale, scaled_sign
+from compress_lib.binary.binarization import GRADIENTS, scale, scaled_sign
 
 
 class ScaledSign(nn.Module):
-    """A parametrization of ``weight``: `binarize.scaled_sign`."""
+    """A parametrization of ``weight``: `binarization.scaled_sign`."""
 
     binarizes_weight = True
 
@@ -37,9 +37,9 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, gradient:
 
     Parameters
     ----------
-    model, layers : as for `connect.binarize`.
+    model, layers : as for `binaryconnect.binarize`.
     gradient : {"exact", "paper"}
-        As for `binarize.scaled_sign`.
+        As for `binarization.scaled_sign`.
 
     Returns
     -------

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from compress_lib import ops
-from compress_lib.binary.binarize import along_filters
-from compress_lib.pruning import targets
+from compress_lib.binary.binarization import along_filters
+from compress_lib.network import targets
 
 _KINDS = (nn.Linear, nn.Conv2d)
 

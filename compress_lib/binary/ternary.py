@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from compress_lib.binary import packed_weight
-from compress_lib.binary.binarize import along_filters
+from compress_lib.binary.binarization import along_filters
 
 RATIO = 0.7
 DISTRIBUTIONS = ("uniform", "gaussian", "laplace")
@@ -80,7 +80,7 @@ def optimal_threshold(weight: Tensor) -> float:
     return magnitude[kept].item() if kept < len(magnitude) else 0.0
 
 
-def ternary(weight: Tensor, *, per_filter: bool = False, ratio: float = RATIO) -> tuple[Tensor, Tensor]:
+def approximate(weight: Tensor, *, per_filter: bool = False, ratio: float = RATIO) -> tuple[Tensor, Tensor]:
     """Which weights are kept, and the scale.
 
     Parameters
@@ -115,7 +115,7 @@ class Ternary(nn.Module):
 
     def parts(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Signs, what is not zero, and the scale; see `packed_weight.pack`."""
-        return weight, *ternary(weight, per_filter=self.per_filter)
+        return weight, *approximate(weight, per_filter=self.per_filter)
 
 
 def ternarize(model: nn.Module, layers: Iterable[str] | None = None, *, per_filter: bool = False) -> nn.Module:
@@ -123,7 +123,7 @@ def ternarize(model: nn.Module, layers: Iterable[str] | None = None, *, per_filt
 
     Parameters
     ----------
-    model, layers : as for `connect.binarize`.
+    model, layers : as for `binaryconnect.binarize`.
     per_filter : bool
         A threshold and a scale for each filter, not one for a layer.
 
@@ -143,7 +143,7 @@ def ternarize(model: nn.Module, layers: Iterable[str] | None = None, *, per_filt
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight: Tensor, per_filter: bool) -> Tensor:
-        kept, alpha = ternary(weight, per_filter=per_filter)
+        kept, alpha = approximate(weight, per_filter=per_filter)
         return along_filters(alpha, weight) * torch.where(kept, weight.sign(), 0)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """XNOR-Net: convolutions and linear layers that multiply signs by signs. Chapter 08.
 
 Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
-ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarize`), and A = the mean of ``|x|``
+ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarization`), and A = the mean of ``|x|``
 over channels,
 
     x * W ≈ (sign x ⊛ sign W) ⊙ K α,   K = A * k,   k = 1 / (kh · kw) everywhere:
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress_lib.binary import packed_xnor
-from compress_lib.binary.binarize import scale, straight_through_sign
+from compress_lib.binary.binarization import scale, straight_through_sign
 from compress_lib.binary.precision import check_float32, exact
 
 

@@ -25,10 +25,10 @@ so many bits. A lone symbol has the word 0: one bit each, so that a stream never
 
 import numpy as np
 
-from compress_lib.coding import bits, records, words
+from compress_lib.coding import bits, prefix_code, records
 
 MAGIC = b"HF\x01"
-MAX_LENGTH = words.LONGEST
+MAX_LENGTH = prefix_code.LONGEST
 CHUNK_BITS = 4096  # of an average chunk at least; its place in the list of chunks takes about 10
 MAX_CHUNK = 4088  # symbols: even words of 16 bits stay below 65,536 bits
 
@@ -128,16 +128,16 @@ def encode(symbols: np.ndarray) -> bytes:
     if count == 0:
         return MAGIC + records.varint(0)
     counts = np.zeros(256**symbols.itemsize, np.int64)
-    for i in range(0, count, words.WRITTEN):
-        counts += np.bincount(symbols[i : i + words.WRITTEN], minlength=len(counts))
+    for i in range(0, count, prefix_code.WRITTEN):
+        counts += np.bincount(symbols[i : i + prefix_code.WRITTEN], minlength=len(counts))
     lengths = code_lengths(counts)
     alphabet = np.flatnonzero(counts)
     total = int(counts @ lengths)
-    chunk_bits = max(CHUNK_BITS, total // (words.LANES // 2))
+    chunk_bits = max(CHUNK_BITS, total // (prefix_code.LANES // 2))
     chunk = min(MAX_CHUNK, chunk_bits * count // total // 8 * 8)
     entries = np.zeros(len(counts), np.uint64)
-    entries[alphabet] = words.canonical(lengths[alphabet]) | lengths[alphabet]
-    stream, chunks = words.write(symbols, entries, chunk, total)
+    entries[alphabet] = prefix_code.canonical(lengths[alphabet]) | lengths[alphabet]
+    stream, chunks = prefix_code.write(symbols, entries, chunk, total)
     head = (count, len(alphabet) - 1, chunk // 8, total - int(chunks.sum()))
     lists = (np.diff(alphabet, prepend=-1) - 1, lengths[alphabet], chunks)
     return b"".join([MAGIC, *map(records.varint, head), *map(records.numbers, lists), stream])
@@ -169,7 +169,7 @@ def decode(data: bytes) -> np.ndarray:
             raise ValueError(f"data must have {count} zero bits for {count} times one symbol")
         return np.full(count, alphabet[0], np.uint16)
     alphabet = alphabet.astype(np.uint8 if alphabet[-1] < 256 else np.uint16)
-    return words.read(stream, alphabet, lengths.astype(np.uint8), chunk, ends, count)
+    return prefix_code.read(stream, alphabet, lengths.astype(np.uint8), chunk, ends, count)
 
 
 def table_nbytes(data: bytes) -> int:

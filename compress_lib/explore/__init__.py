@@ -4,7 +4,7 @@ Each explorer is a pair of files of one name. The ``.mjs`` file computes, in the
 data and the controls and offers ``explorer(...)``, which a chapter calls.
 """
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 
 __all__ = ["Explorer", "choice", "slider"]

@@ -1,5 +1,5 @@
 // Real filters in one bit or two, and their product with a patch of signs, word by word. Chapter 08.
-// B has the signs of W (compress_lib.binary.binarize), or these with 0 wherever |W| ≤ 0.7 mean |W| (its ternary); the best
+// B has the signs of W (compress_lib.binary.binarization), or these with 0 wherever |W| ≤ 0.7 mean |W| (its ternary); the best
 // α is the mean magnitude of what is not 0. Elements are in the order of compress_lib.ops' packed weights: each place of
 // the kernel has words of its own, of 64 channels each.
 

@@ -1,7 +1,7 @@
 """Real filters in one bit or two, and their product with signs, word by word. Chapter 08.
 
 The computation is in ``binary_filter.mjs``. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
-arXiv 1603.05279 (`compress_lib.binary.binarize`); threshold and scale of signs with zeros are those of Li, Zhang, Liu,
+arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and scale of signs with zeros are those of Li, Zhang, Liu,
 "Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from compress_lib.binary import binarize, ternary
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.binary import binarization, ternary
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.ops.packing import WORD
 
 WEIGHTS = ("binary", "ternary")
@@ -119,9 +119,9 @@ def _numbers(where: str, values: np.ndarray) -> np.ndarray:
 
 def _forms(weight: torch.Tensor) -> dict[str, tuple[torch.Tensor, float]]:
     """Signs, without zeros and with them, and the best scale of each."""
-    kept, alpha = ternary.ternary(weight[None], per_filter=True)
-    signs = binarize.sign(weight)
-    return {"binary": (signs, binarize.scale(weight[None]).item()), "ternary": (signs * kept[0], alpha.item())}
+    kept, alpha = ternary.approximate(weight[None], per_filter=True)
+    signs = binarization.sign(weight)
+    return {"binary": (signs, binarization.scale(weight[None]).item()), "ternary": (signs * kept[0], alpha.item())}
 
 
 def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
@@ -140,7 +140,7 @@ def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
     sums = {
         "x·W": x * w,
         "α (x·B)": best * x * b,
-        "αK (sign x·B)": best * x.abs().mean() * binarize.sign(x) * b,
+        "αK (sign x·B)": best * x.abs().mean() * binarization.sign(x) * b,
     }
     for (label, products), style in zip(sums.items(), ("-", "--", ":")):
         right.plot(np.arange(len(x) + 1), [0, *products.cumsum(0)], style, marker="none", label=label)

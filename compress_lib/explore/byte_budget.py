@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from compress_lib.coding import header, tensors
-from compress_lib.coding.budget import LayerBytes
-from compress_lib.explore import measured
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.quantization import codebook
+from compress_lib.coding import tensors
+from compress_lib.container import header
+from compress_lib.container.budget import LayerBytes
+from compress_lib.explore.frontend import measured
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.quantization.codebooks import kmeans
 
 BITS = range(1, 9)
 KS = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -34,7 +35,7 @@ def explorer(
 ) -> Explorer:
     """The explorer of the bytes of a file of pruned layers; 128 settings of it are written, in memory.
 
-    For k = 2, 4, …, 256 the weights of each layer that are not zero share k values: `codebook.kmeans` from the linear
+    For k = 2, 4, …, 256 the weights of each layer that are not zero share k values: `kmeans.cluster` from the linear
     start, rounded to float16; a layer of fewer different weights has as many values as these. Then for each width of a
     gap, with and without Huffman coding, each layer is encoded by ``tensors.encode(tensor, index_bits=…, huffman=…)``.
     "All layers" is the whole file that `container.save` writes of them without metadata; a layer by itself is its
@@ -134,13 +135,13 @@ def _layer(name: str, weights: np.ndarray) -> dict:
     distinct = len(kept.unique())
     layer = {"name": name, "size": weights.size, "kept": len(kept), "shared": [], "left": [], "squares": []}
     for k in KS:
-        centroids, codes = codebook.kmeans(kept, min(k, distinct))
+        centroids, codes = kmeans.cluster(kept, min(k, distinct))
         values = _half(where, centroids)
         shared = torch.zeros_like(dense)
         shared[mask] = values[codes.long()]
         layer["shared"].append(shared)
         layer["left"].append(int(shared.count_nonzero()))  # a value may come out as 0
-        layer["squares"].append(codebook.sse(kept, values, codes))
+        layer["squares"].append(kmeans.sse(kept, values, codes))
     return layer
 
 

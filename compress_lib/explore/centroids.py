@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.explore.sorted_floats import pack_sorted
-from compress_lib.quantization import codebook
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.explore.frontend.sorted_floats import pack_sorted
+from compress_lib.quantization.codebooks import kmeans
 
 KS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 STARTS = {"linear": "o-", "density": "s--", "random": "^:"}
@@ -21,7 +21,7 @@ STARTS = {"linear": "o-", "density": "s--", "random": "^:"}
 def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "linear", seed: int = 0) -> Explorer:
     """The explorer of shared weights, for some layers or versions of one, at about 3 bytes a weight.
 
-    The page runs `codebook.kmeans` on the weights that are not zero, as `codebook.share` does; the others, pruned, stay
+    The page runs `kmeans.cluster` on the weights that are not zero, as `kmeans.share` does; the others, pruned, stay
     zero. All weights are sent as they are, and the centroids are the library's, bit for bit.
 
     Parameters
@@ -34,7 +34,7 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
     init : {"linear", "density", "random"}
         At the start.
     seed : int
-        Of the random start, as for `codebook.kmeans`.
+        Of the random start, as for `kmeans.cluster`.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def _layer(name: str, weights: np.ndarray, seed: int) -> dict:
     distinct = np.unique(kept)
     if len(distinct) < max(KS):
         raise ValueError(f"weights[{name!r}] must hold {max(KS)} different weights other than 0, got {len(distinct)}")
-    # codebook.kmeans starts from the first k of this permutation, whatever k is.
+    # kmeans.cluster starts from the first k of this permutation, whatever k is.
     drawn = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[: max(KS)]
     return {
         "name": name,
@@ -94,14 +94,14 @@ def _figure(name: str, weights: torch.Tensor, k: int, init: str, seed: int):
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
     left.hist(weights.numpy(), 100)
-    centroids, _ = codebook.kmeans(weights, k, init=init, seed=seed)
+    centroids, _ = kmeans.cluster(weights, k, init=init, seed=seed)
     ticks = left.get_xaxis_transform()
     left.plot(centroids, np.full(k, -0.03), "|k", transform=ticks, clip_on=False, markersize=7)
     left.set(xlabel=f"weight of {name}", ylabel="weights")
     left.tick_params(axis="x", pad=7)
     for start, style in STARTS.items():
-        found = [codebook.kmeans(weights, count, init=start, seed=seed) for count in KS]
-        errors = [math.sqrt(codebook.sse(weights, *one) / weights.numel()) for one in found]
+        found = [kmeans.cluster(weights, count, init=start, seed=seed) for count in KS]
+        errors = [math.sqrt(kmeans.sse(weights, *one) / weights.numel()) for one in found]
         right.plot(KS, errors, style, markersize=4, label=f"{start} start")
     right.axvline(k, color="0.4", linewidth=1, linestyle=":", marker="none")
     right.set_xscale("log", base=2)

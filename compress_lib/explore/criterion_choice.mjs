@@ -1,6 +1,6 @@
 // Which filters of a layer go under different criteria, and what it costs. Chapter 04.
 // At a fraction f of n filters, the floor(f n) of lowest score go, never all; of equal scores the first goes first:
-// compress_lib.pruning.filters' prune. Huang et al. 2021, arXiv 2004.11627, ask how much the criteria agree.
+// compress_lib.pruning.channels.filters' prune. Huang et al. 2021, arXiv 2004.11627, ask how much the criteria agree.
 
 export const labels = {
   removed: ["filters removed", "count"],

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress_lib.explore import measured
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.explore.packing import levels
+from compress_lib.explore.frontend import measured
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.explore.frontend.packing import levels
 
 if TYPE_CHECKING:
     from compress_lib.cost import Cost

@@ -1,6 +1,6 @@
 """Bits, range and rounding of a quantizer, as sliders. Chapter 05; the computation is in ``grid_choice.mjs``.
 
-The grid is that of `compress_lib.quantization.affine`; Jacob et al., CVPR 2018, arXiv 1712.05877.
+The grid is that of `compress_lib.quantization.integer.affine`; Jacob et al., CVPR 2018, arXiv 1712.05877.
 """
 
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.explore.sorted_floats import pack_sorted
-from compress_lib.quantization import affine
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.explore.frontend.sorted_floats import pack_sorted
+from compress_lib.quantization.integer import affine
 
 GRIDS = ("symmetric", "asymmetric")
 BITS = range(2, 9)
@@ -91,8 +91,8 @@ def _quantize(x: torch.Tensor, bits: int, percent: int, grid: str) -> tuple[np.n
     symmetric = grid == "symmetric"
     codes = {"signed": symmetric, "narrow": symmetric}
     low, high = (-t, t) if symmetric else (max(min(x.min().item(), 0), -t), min(max(x.max().item(), 0), t))
-    scale, zero = affine.parameters(low, high, bits, symmetric=symmetric, **codes)
-    lowest, highest = affine.limits(bits, **codes)
+    scale, zero = affine.choose_qparams(low, high, bits, symmetric=symmetric, **codes)
+    lowest, highest = affine.quant_range(bits, **codes)
     levels = affine.dequantize(torch.arange(lowest, highest + 1), scale, zero)
     half = scale / 2
     return (

@@ -8,9 +8,9 @@ from itertools import product
 
 import numpy as np
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.explore.own_charts import with_own_charts
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.explore.frontend.own_charts import with_own_charts
 
 CHANNELS = (8, 12, 16, 24)
 GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)

@@ -1,7 +1,7 @@
 """What a convolution costs, as sliders. Chapter 01; the computation is in ``network_cost.mjs``."""
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 
 CHANNELS = [1, 3, 4, 8, 10, 16, 20, 24, 32, 50, 64, 96, 128, 256, 512, 1024]
 

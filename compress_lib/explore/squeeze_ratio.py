@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 
 from compress_lib import cost
-from compress_lib.explore import measured
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.explore.frontend import measured
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.models.alexnet import alexnet_caffe
 from compress_lib.models.squeezenet import Fire, SqueezeNet, squeezenet1_0
 

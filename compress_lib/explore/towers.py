@@ -4,9 +4,9 @@ The computation is in ``towers.mjs``, the drawing in ``towers_charts.mjs``. The 
 Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, arXiv 1610.02357.
 """
 
-from compress_lib.explore.controls import slider
-from compress_lib.explore.explorer import Explorer
-from compress_lib.explore.own_charts import with_own_charts
+from compress_lib.explore.frontend.controls import slider
+from compress_lib.explore.frontend.explorer import Explorer
+from compress_lib.explore.frontend.own_charts import with_own_charts
 
 CHANNELS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 728, 768, 1024)  # 728: Xception's middle
 TOWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 
 ALL = "all layers"
 STEP = 0.05  # of the slider, and width of a bin, in standard deviations

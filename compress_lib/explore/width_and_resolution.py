@@ -7,8 +7,8 @@ sections 3.3 and 3.4: α scales the width of every layer, ρ the size of the ima
 import torch
 
 from compress_lib import cost
-from compress_lib.explore.controls import choice, slider
-from compress_lib.explore.explorer import Explorer
+from compress_lib.explore.frontend.controls import choice, slider
+from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.models.mobilenet import MobileNetV1, mobilenet_v1
 
 ALPHAS = [i / 20 for i in range(5, 21)]

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress_lib.binary import bwn, connect, packed_weight, ternary
+from compress_lib.binary import binaryconnect, bwn, packed_weight, ternary
 
 METHODS = {
-    "connect": connect.binarize,
+    "connect": binaryconnect.binarize,
     "bwn": bwn.binarize,
     "twn": ternary.ternarize,
     "twn, per filter": lambda model, layers: ternary.ternarize(model, layers, per_filter=True),

@@ -71,7 +71,7 @@ def test_no_ternary_weights_are_nearer(values):
 @given(rows=st.integers(1, 4), count=st.integers(1, 9), per_filter=st.booleans(), seed=st.integers(0, 999))
 def test_threshold_and_scale_by_hand(rows, count, per_filter, seed):
     weight = torch.randn(rows, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    kept, alpha = ternary.ternary(weight, per_filter=per_filter)
+    kept, alpha = ternary.approximate(weight, per_filter=per_filter)
     assert alpha.shape == ((rows,) if per_filter else ())
     groups = weight.tolist() if per_filter else [weight.flatten().tolist()]
     expected, scales = [], []
@@ -87,7 +87,7 @@ def test_threshold_and_scale_by_hand(rows, count, per_filter, seed):
 
 
 def test_no_weights_are_kept_where_all_are_zero():
-    kept, alpha = ternary.ternary(torch.zeros(3, 4), per_filter=True)
+    kept, alpha = ternary.approximate(torch.zeros(3, 4), per_filter=True)
     assert not kept.any() and alpha.tolist() == [0, 0, 0]
     assert ternary.Ternary()(torch.zeros(3, 4)).tolist() == torch.zeros(3, 4).tolist()
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import ops
-from compress_lib.binary.multibit import MultibitConv2d, MultibitLinear
+from compress_lib.binary.dorefa import MultibitConv2d, MultibitLinear
 from compress_lib.binary.packed_xnor import PackedXnorConv2d, PackedXnorLinear
 from compress_lib.binary.xnor import XnorConv2d, XnorLinear
 

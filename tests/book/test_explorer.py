@@ -13,10 +13,12 @@ from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
 
 from compress_lib import cost, data, explore, ops
-from compress_lib.binary import binarize, ternary
+from compress_lib.binary import binarization, ternary
 from compress_lib.models import mobilenet, shuffle_units, squeezenet, xception, zoo
-from compress_lib.pruning import criteria, csr, magnitude, surgery
-from compress_lib.quantization import affine, codebook
+from compress_lib.pruning import criteria, surgery
+from compress_lib.pruning.weights import csr, magnitude
+from compress_lib.quantization.codebooks import kmeans
+from compress_lib.quantization.integer import affine
 
 EXPLORE = Path(explore.__file__).parent
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
@@ -279,7 +281,7 @@ def test_the_grid_on_the_page_is_the_librarys(opened):
     for bits, percent in ((2, 30), (4, 65), (8, 100)):
         state = {"bits": bits, "percent": percent, "grid": "symmetric", "tensor": "weights of features.10"}
         choose(root, traits, state)
-        scale, _ = affine.parameters(
+        scale, _ = affine.choose_qparams(
             -percent / 100 * largest, percent / 100 * largest, bits, symmetric=True, narrow=True
         )
         rounded = affine.fake_quantize(weight, scale, 0, bits, narrow=True)
@@ -294,7 +296,7 @@ def test_the_centroids_on_the_page_are_the_librarys(opened):
     weight = zoo.load("lenet-300-100").fc2.weight.detach()
     for k, init in ((2, "linear"), (32, "density"), (256, "random")):
         choose(root, traits, {"k": k, "init": init, "weights": "fc2"})
-        error = codebook.sse(weight, *codebook.kmeans(weight, k, init=init)) / weight.numel()
+        error = kmeans.sse(weight, *kmeans.cluster(weight, k, init=init)) / weight.numel()
         assert numbers(root)["rmse"] == pytest.approx(error**0.5, rel=1e-9)
         assert numbers(root)["code_bytes"] == weight.numel() * (k - 1).bit_length() / 8
 
@@ -330,9 +332,9 @@ def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
         shown = numbers(root)
         assert shown["signs"] == ops.binary_conv2d(patch, ops.pack_conv_weight(weight), 64, 3).item()
         assert shown["exact"] == pytest.approx((patch * weight).sum().item(), abs=1e-4)
-        assert shown["alpha"] == pytest.approx(binarize.scale(weight).item(), rel=1e-5)
+        assert shown["alpha"] == pytest.approx(binarization.scale(weight).item(), rel=1e-5)
         choose(root, traits, state | {"weights": "ternary"})
-        kept, alpha = ternary.ternary(weight, per_filter=True)
+        kept, alpha = ternary.approximate(weight, per_filter=True)
         assert (numbers(root)["kept"], numbers(root)["alpha"]) == (kept.sum(), pytest.approx(alpha.item(), rel=1e-5))
 
 

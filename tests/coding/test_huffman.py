@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compress_lib.coding import huffman, words
+from compress_lib.coding import huffman, prefix_code
 
 
 def bell(count, distinct=64, deviation=10, seed=0) -> np.ndarray:
@@ -249,7 +249,7 @@ def test_round_trip_of_a_large_stream(symbols):
 def test_more_chunks_than_are_read_side_by_side(monkeypatch):
     symbols = bell(200_000)
     data = huffman.encode(symbols)
-    monkeypatch.setattr(words, "LANES", 7)
+    monkeypatch.setattr(prefix_code, "LANES", 7)
     assert np.array_equal(huffman.decode(data), symbols)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from browsing import chromium, new_page
 
-from compress_lib.explore import explorer
+from compress_lib.explore.frontend import explorer
 
 EXPLORE = Path(explorer.__file__).parent
 CALL = """async ([explorer, charts, source, packed, states]) => {

@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from compress_lib.explore import explorer
+from compress_lib.explore.frontend import explorer
 
 HOST = Path(__file__).parents[2] / "book" / "assets" / "explorer-host.js"
 EXPLORE = Path(explorer.__file__).parent

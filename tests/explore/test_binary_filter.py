@@ -105,7 +105,7 @@ def test_the_end_is_the_output_of_the_layers(page, channels):
     x, weight = torch.tensor(patch).float()[None], torch.tensor(np.stack(list(filters.values()))).float()
     layer = xnor.XnorConv2d(channels, len(filters), 3, bias=False, input_scale=True)
     layer.weight.data = weight
-    kept, alpha = ternary.ternary(weight, per_filter=True)
+    kept, alpha = ternary.approximate(weight, per_filter=True)
     packed = ops.pack_ternary((torch.where(weight >= 0, 1.0, -1.0) * kept).flatten(1))
     signs = torch.where(x >= 0, 1.0, -1.0).flatten(1)
     outputs = {

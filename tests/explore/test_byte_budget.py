@@ -1,4 +1,4 @@
-"""The explorer of a file's bytes against files that compress_lib.coding.container writes."""
+"""The explorer of a file's bytes against files that compress_lib.container writes."""
 
 import copy
 import math
@@ -11,11 +11,13 @@ from browsing import new_page
 from exploring import inside, states_of
 from torch import nn
 
-from compress_lib.coding import container, sparse_index, tensors
+from compress_lib import container
+from compress_lib.coding import sparse_index, tensors
 from compress_lib.explore import byte_budget
 from compress_lib.models import zoo
-from compress_lib.pruning import magnitude, masks
-from compress_lib.quantization import codebook
+from compress_lib.network import masks
+from compress_lib.pruning.weights import magnitude
+from compress_lib.quantization.codebooks import kmeans
 
 ANSWERS = """return argument.map((state) => {
     const { sentence, results, charts, tables } = module.compute(data, state, format);
@@ -79,7 +81,7 @@ def shared(model, k):
     """The network with k values in each layer, in half precision."""
     kept = {name: p[p != 0].unique().numel() for name, p in model.named_parameters() if p.dim() > 1}
     counts = {name.removesuffix(".weight"): min(k, distinct) for name, distinct in kept.items()}
-    plain = codebook.finalize(codebook.share(model, counts)[0])
+    plain = kmeans.finalize(kmeans.share(model, counts)[0])
     return plain.half().float()
 
 
@@ -223,8 +225,8 @@ def test_a_record_of_one_layer_is_what_the_encoder_writes(answers):
     rng = np.random.default_rng(1)
     weight = (rng.normal(size=(30, 30)) * (rng.random((30, 30)) < 0.2)).astype(np.float32)
     kept = torch.tensor(weight[weight != 0])
-    short = torch.tensor(weight) + 0  # −0 becomes 0, as in codebook.share
-    values, codes = codebook.kmeans(kept, 4)
+    short = torch.tensor(weight) + 0  # −0 becomes 0, as in kmeans.share
+    values, codes = kmeans.cluster(kept, 4)
     short[short != 0] = values.half().float()[codes.long()]
     for answer in answers(byte_budget.explorer({"a": weight})):
         bits, k, huffman, layer = answer["state"].values()

@@ -1,4 +1,4 @@
-"""The explorer of shared weights against compress_lib.quantization.codebook, centroid by centroid."""
+"""The explorer of shared weights against compress_lib.quantization.codebooks.kmeans, centroid by centroid."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from exploring import inside
 from compress_lib.coding import bits
 from compress_lib.explore import centroids
 from compress_lib.models import zoo
-from compress_lib.quantization import codebook
+from compress_lib.quantization.codebooks import kmeans
 
 FOUND = """return Object.fromEntries(data.layers.map(({ name }) => [name, Object.fromEntries(
     Object.entries(module.prepare(data, name).found).map(([init, all]) => [init, Object.fromEntries(all)]))]));"""
@@ -57,8 +57,7 @@ def expected():
     """The library's centroids and codes, and the weights that are not zero, by name, init and k."""
     kept = {name: torch.tensor(np.float32(values[values != 0])) for name, values in weights().items()}
     return {
-        (name, init, k): (kept[name], *codebook.kmeans(kept[name], k, init=init, seed=3))
-        for name, init, k in settings()
+        (name, init, k): (kept[name], *kmeans.cluster(kept[name], k, init=init, seed=3)) for name, init, k in settings()
     }
 
 
@@ -70,11 +69,11 @@ def test_the_centroids_are_the_librarys_bit_for_bit(found, expected):
 def test_the_tests_weights_leave_clusters_empty(monkeypatch):
     """Else the rule for them would not be tried."""
     called = []
-    original = codebook.SortedWeights.without_empty
-    monkeypatch.setattr(codebook.SortedWeights, "without_empty", lambda *a: called.append(1) or original(*a))
+    original = kmeans.SortedWeights.without_empty
+    monkeypatch.setattr(kmeans.SortedWeights, "without_empty", lambda *a: called.append(1) or original(*a))
     for name in ("fc2", "outliers", "islands"):
         called.clear()
-        codebook.kmeans(torch.tensor(np.float32(weights()[name])), 256)
+        kmeans.cluster(torch.tensor(np.float32(weights()[name])), 256)
         assert called, name
 
 
@@ -83,9 +82,9 @@ def test_results_are_the_librarys_and_a_files(compute, widget, expected):
     for state, answer in zip(states, compute(widget, states)):
         kept, book, codes = expected[state["weights"], state["init"], state["k"]]
         shown, n, k = answer["results"], kept.numel(), state["k"]
-        assert shown["rmse"] == pytest.approx((codebook.sse(kept, book, codes) / n) ** 0.5, rel=1e-9)
+        assert shown["rmse"] == pytest.approx((kmeans.sse(kept, book, codes) / n) ** 0.5, rel=1e-9)
         assert shown["relative"] == pytest.approx(shown["rmse"] / kept.double().square().mean().sqrt().item())
-        changes = (kept.double() - codebook.reconstruct(book, codes).double()).abs()
+        changes = (kept.double() - kmeans.reconstruct(book, codes).double()).abs()
         assert shown["worst"] == changes.max().item()
         width = (k - 1).bit_length()
         assert shown["code_bytes"] == len(bits.pack(codes, width))
@@ -100,7 +99,7 @@ def test_steps_are_those_in_which_centroids_moved(found, expected):
     for name, init, k in [("fc2", "linear", 16), ("fc2, pruned", "random", 64), ("ties", "density", 6)]:
         kept, book, _ = expected[name, init, k]
         steps = found[name][init][str(k)]["steps"]
-        last, before = (codebook.kmeans(kept, k, init=init, seed=3, max_iterations=m)[0] for m in (steps, steps - 1))
+        last, before = (kmeans.cluster(kept, k, init=init, seed=3, max_iterations=m)[0] for m in (steps, steps - 1))
         assert torch.equal(last, book) and not torch.equal(before, book)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore import network_cost, weight_threshold
-from compress_lib.pruning import csr, magnitude
+from compress_lib.pruning.weights import csr, magnitude
 
 
 def test_network_cost_is_that_of_a_real_convolution(compute):

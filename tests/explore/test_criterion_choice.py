@@ -9,7 +9,9 @@ from scipy.stats import spearmanr
 
 from compress_lib.explore import criterion_choice
 from compress_lib.models import zoo
-from compress_lib.pruning import criteria, filters, observe
+from compress_lib.network import recording
+from compress_lib.pruning import criteria
+from compress_lib.pruning.channels import filters
 
 FRACTIONS = [0, 0.1, 0.29, 1 / 3, 0.5, 1 - 1e-12]  # 0.29 · 100 is 28.999…
 RECOVERIES = ["none", "batch norm", "least squares"]
@@ -79,7 +81,7 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
 def test_the_filters_removed_are_those_the_library_removes(compute, criterion):
     model = zoo.load("vgg-small")
     function = criteria.ALL[criterion]
-    observed = observe.observe(model, layers=["features.3"])["features.3"]
+    observed = recording.record(model, layers=["features.3"])["features.3"]
     ranked = {
         n: f(model.get_submodule("features.3"), observed).numpy()
         for n, f in [("L1 norm", criteria.l1_norm), ("this", function)]

@@ -1,4 +1,4 @@
-"""The explorer of quantization grids against compress_lib.quantization.affine, for every setting of its controls."""
+"""The explorer of quantization grids against compress_lib.quantization.integer.affine, for every setting of its controls."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from exploring import inside, states_of
 
 from compress_lib.explore import grid_choice
 from compress_lib.models import zoo
-from compress_lib.quantization import affine
+from compress_lib.quantization.integer import affine
 
 
 def tensors():
@@ -62,10 +62,10 @@ def library(values, state):
     bits, form = state["bits"], {"signed": False}
     low, high = max(x.min().item(), -t), min(x.max().item(), t)
     low, high = min(low, 0), max(high, 0)
-    scale, zero = affine.parameters(low, high, bits, **form)
+    scale, zero = affine.choose_qparams(low, high, bits, **form)
     if state["grid"] == "symmetric":
         form = {"signed": True, "narrow": True}
-        scale, zero = affine.parameters(-t, t, bits, symmetric=True, **form)
+        scale, zero = affine.choose_qparams(-t, t, bits, symmetric=True, **form)
     rounded = affine.fake_quantize(x, scale, zero, bits, **form)
     rounded.sum().backward()
     return scale, rounded.detach(), x.grad == 1, affine.quantize(x, scale, zero, bits, **form)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from compress_lib.explore import explorer
-from compress_lib.explore.packing import pack
+from compress_lib.explore.frontend import explorer
+from compress_lib.explore.frontend.packing import pack
 
 EXPLORE = Path(explorer.__file__).parent
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from compress_lib.explore.packing import pack
-from compress_lib.explore.sorted_floats import pack_sorted
+from compress_lib.explore.frontend.packing import pack
+from compress_lib.explore.frontend.sorted_floats import pack_sorted
 
 READ = """async ([explorer, packed]) => {
     const { unpack } = await import(URL.createObjectURL(new Blob([explorer], { type: "text/javascript" })));

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from compress_lib import training
-from compress_lib.coding import container
+from compress_lib import container, training
 from compress_lib.cost import count
 from compress_lib.data import fashion_mnist
 from compress_lib.models import zoo

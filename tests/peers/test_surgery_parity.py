@@ -8,7 +8,8 @@ import torch_pruning as peer
 from torch import nn
 from torchvision.models import get_model
 
-from compress_lib.pruning import criteria, filters, surgery
+from compress_lib.pruning import criteria, surgery
+from compress_lib.pruning.channels import filters
 
 IMAGE = torch.zeros(1, 3, 64, 64)
 

@@ -1,0 +1,133 @@
+"""From a network of floats to its binary or ternary train form, and from that to its packed deploy form. Chapter 08.
+
+The first and the last layer stay real, as in the papers: there are few weights in them, an image has more than two
+levels, and logits should have. Where activations become signs, or codes of few bits, a layer takes them itself (`xnor`,
+`dorefa`), and the ReLU before it goes; if a pooling stands between the two, as in C-B-A-P order, the activation is
+put in its place.
+"""
+
+import copy
+from collections.abc import Mapping
+
+from torch import nn
+
+from compress_lib.binary import binaryconnect, bwn, dorefa, packed_weight, ternary, xnor
+from compress_lib.binary.binarization import Sign
+
+WEIGHTS = {
+    "binaryconnect": binaryconnect.binarize,
+    "binaryconnect-stochastic": lambda model: binaryconnect.binarize(model, stochastic=True),
+    "bwn": bwn.binarize,
+    "twn": ternary.ternarize,
+}
+ACTIVATIONS = {
+    "bnn": {"scale": False},
+    "xnor": {"scale": True, "input_scale": True},
+    "xnor-without-k": {"scale": True},
+    "multibit": {},
+}
+METHODS = (*WEIGHTS, *ACTIVATIONS)
+
+_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.MultibitLinear, dorefa.MultibitConv2d)
+
+
+def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequential:
+    """The train form of a network, to be trained with `binaryconnect.clip` after each step.
+
+    Parameters
+    ----------
+    model : nn.Sequential
+        As of `models.block_cnn`: layers, normalisations, ReLUs, poolings. Left as it is.
+    method : one of `METHODS`.
+    bits : int
+        Of activations ("multibit" only).
+
+    Returns
+    -------
+    nn.Sequential
+        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is the
+        first or the last one.
+
+    Raises
+    ------
+    TypeError
+        If it is no ``nn.Sequential``.
+    ValueError
+        If the method is unknown, there are no layers but the first and the last, or as the layers' ``from_dense``.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+    if not isinstance(model, nn.Sequential):
+        raise TypeError(f"model must be a torch.nn.Sequential, got {type(model).__name__}")
+    if method in WEIGHTS:
+        return WEIGHTS[method](model)
+    if method == "multibit":
+        kinds, options = (dorefa.MultibitLinear, dorefa.MultibitConv2d), {"bits": bits}
+        activation = dorefa.QuantizedActivation(bits)
+    else:
+        kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
+    converted = copy.deepcopy(model)
+    places = [each for each in model.named_modules(remove_duplicate=False) if each[0] and "." not in each[0]]
+    layers = {name: module for name, module in places if isinstance(module, (nn.Linear, nn.Conv2d))}
+    if len(layers) < 3:
+        raise ValueError(f"model must have layers between the first and the last, got {list(layers)}")
+    outer, forms = [*layers.values()][:: len(layers) - 1], {}
+    inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
+    for name, module in reversed(places):
+        if name in layers:
+            inner, pooled = module not in outer, False
+            if inner:
+                if module not in forms:
+                    forms[module] = kinds[isinstance(module, nn.Conv2d)].from_dense(module, **options)
+                converted.set_submodule(name, forms[module])
+        elif isinstance(module, nn.MaxPool2d):
+            pooled = True
+        elif isinstance(module, nn.ReLU) and inner:
+            converted.set_submodule(name, copy.deepcopy(activation) if pooled else nn.Identity())
+    return converted
+
+
+def deploy(trained: nn.Module) -> nn.Module:
+    """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
+
+    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits, too,
+    as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
+
+    Parameters
+    ----------
+    trained : nn.Module
+        From `convert`, or any network with such layers. Left as it is.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `packed_weight.pack` and the layers' ``to_packed``.
+    """
+    deployed, forms = packed_weight.pack(trained), {}
+    for name, module in trained.named_modules(remove_duplicate=False):
+        if isinstance(module, _TRAIN_FORMS):
+            if module not in forms:
+                forms[module] = module.to_packed()
+            deployed = packed_weight.with_submodule(deployed, name, forms[module])
+    return deployed
+
+
+def skeleton(model: nn.Module, settings: Mapping) -> nn.Module:
+    """A deployed network with other numbers, to load a state dict into.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The architecture, with any weights.
+    settings : mapping
+        ``method`` and ``bits``, as for `convert`.
+
+    Returns
+    -------
+    nn.Module
+    """
+    return deploy(convert(model, **settings))

@@ -1,0 +1,150 @@
+"""Train a binary or ternary network, pack it, and write its rows to the ledger of chapter 08.
+
+METHOD is one of: ``binaryconnect`` and ``binaryconnect-stochastic`` (Courbariaux et al., arXiv 1511.00363), ``bwn``,
+``xnor`` and ``xnor-without-k`` (Rastegari et al., arXiv 1603.05279), ``bnn`` (Courbariaux, Hubara et al., arXiv
+1602.02830), ``multibit`` (after Zhou et al., arXiv 1606.06160) and ``twn`` (Li, Zhang, Liu, arXiv 1605.04711). The
+network is `compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the same
+start, but with weight decay; where weights become signs there is none. What is measured is read back from a file; with
+random signs the accuracy of the real weights behind them is noted, too.
+"""
+
+import argparse
+import copy
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from compress_lib.experiments import harness
+from compress_lib.models.block_cnn import ORDERS
+
+COMMAND = "binarize"
+
+MODEL = "block-cnn"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", choices=sorted(NAMED))
+    parser.add_argument("--order", choices=ORDERS, default="bacp", help="of the blocks (default bacp)")
+    parser.add_argument("--bits", type=int, default=2, help="of activations (multibit; default 2)")
+    parser.add_argument("--width", type=int, default=64, help="of the network, see block_cnn (default 64)")
+    parser.add_argument("--kernel-size", type=int, default=3, help="of the binary convolutions (default 3)")
+    parser.add_argument("--epochs", type=int, default=4, help="of training (default 4)")
+    parser.add_argument("--images", type=int, default=20_000, help="training images per epoch (default 20000)")
+    parser.add_argument("--lr", type=float, default=0.2, help="peak learning rate (default 0.2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
+    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    options = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
+    for seed in arguments.seeds:
+        row = measure(**options, seed=seed)
+        print(
+            f"{row['method']}, {row['variant']}, seed {seed}: {row['accuracy_before']:.2%} → "
+            f"{row['accuracy_after']:.2%}, {row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
+        )
+
+
+OPTIONS = ("method", "order", "bits", "width", "kernel_size", "epochs", "images", "lr", "work", "data")
+
+
+def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, data, seed) -> dict:
+    """Train, pack and measure one network; write and return its row of the ledger.
+
+    Parameters
+    ----------
+    method : one of `NAMED`.
+    order, width, kernel_size : of `compress_lib.models.block_cnn`.
+    bits : of activations ("multibit" only).
+    epochs, images, lr : of the training.
+    work : directory for checkpoints. A run that is already there is not trained again, only measured.
+    data : directory with Fashion-MNIST, if not where it is found by itself.
+    seed : of all that is random: the first weights, which training images are used, and in what order.
+
+    Raises
+    ------
+    RuntimeError
+        If the packed network, or the one that was read back, has other logits, in one bit, than the trained one.
+    """
+    import torch
+
+    from compress_lib import data as datasets
+    from compress_lib import ledger, ops, training
+    from compress_lib.binary import binaryconnect, conversion
+    from compress_lib.models import zoo
+
+    train = datasets.fashion_mnist("train", data)
+    test = datasets.fashion_mnist("test", data)
+    if not 1 <= images <= len(train[0]):
+        raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {images}")
+    chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[:images]
+    options = {"order": order, "width": width, "kernel_size": kernel_size}
+    recipe = {"epochs": epochs, "images": images, "lr": lr}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dense = zoo.build(MODEL, **options)
+    settings = {"method": method} | ({"bits": bits} if method == "multibit" else {})
+    trained = conversion.convert(dense, **settings)
+    work.mkdir(parents=True, exist_ok=True)
+
+    def fit(network, name, **rest):
+        parts = (MODEL, name, *options.values(), *recipe.values(), f"seed{seed}")
+        checkpoint = work / ("-".join(map(str, parts)) + ".pt")
+        selected = (part[chosen] for part in train)
+        return training.fit(network, *selected, epochs=epochs, lr=lr, seed=seed, checkpoint=checkpoint, **rest)
+
+    fit(dense, "float")
+    history = fit(trained, "".join(map(str, settings.values())), weight_decay=0.0, after_step=binaryconnect.clip)
+    deployed = conversion.deploy(trained)
+    logits = partial(training.predict, images=test[0])
+    if not logits(deployed).equal(logits(trained)):
+        raise RuntimeError(f"the packed form of {method} has other logits than its train form")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.cnet"
+        metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
+        restored, budget = harness.through_file(deployed, path, test[0], architecture=MODEL, metadata=metadata)
+        nbytes = path.stat().st_size
+    details = {"backend": ops.backend(), "history": history, "budget": [vars(layer) for layer in budget.rows]}
+    if method == "binaryconnect-stochastic":
+        details["accuracy_of_real_weights"] = training.accuracy(_with_real_weights(trained), *test)
+    used = options | settings | recipe
+    del used["method"]
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in used.items())
+    return ledger.record(
+        {
+            "chapter": "08-binary-networks",
+            "method": NAMED[method],
+            "model": MODEL,
+            "data": "fashion-mnist",
+            "variant": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in used.items()),
+            "seed": seed,
+            **harness.compare(dense, restored, test, counted=dense),  # the same products, of bits
+            "nbytes_after": nbytes,
+            "details": details,
+            "command": f"python -m compress_lib binarize {method} {flags} --seeds {seed}",
+        }
+    )
+
+
+def _with_real_weights(trained):
+    """The network of the weights behind the signs: with these Courbariaux et al. test where they drew signs."""
+    from torch.nn.utils import parametrize
+
+    real = copy.deepcopy(trained)
+    for module in real.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+    return real
+
+
+NAMED = {
+    "binaryconnect": "BinaryConnect",
+    "binaryconnect-stochastic": "BinaryConnect, stochastic",
+    "bwn": "binary-weight network (BWN)",
+    "bnn": "binarized neural network (BNN)",
+    "xnor": "XNOR-Net",
+    "xnor-without-k": "XNOR-Net without K",
+    "multibit": "binary weights, multi-bit activations",
+    "twn": "ternary weight network (TWN)",
+}

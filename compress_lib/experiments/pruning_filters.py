@@ -1,0 +1,247 @@
+"""Remove filters, neurons or layers of a baseline, recover, and write its rows to the ledger.
+
+METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many filters, drawn by
+lot), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained with
+a penalty on the scales first), ``neurons`` (Srinivas & Babu, arXiv 1507.06149: similar neurons of hidden linear layers
+merged), ``neurons-random`` (as many, drawn by lot), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a
+proximal step on the weights into each neuron first, which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019: the
+residual blocks that a linear probe finds idle, recovery by distillation), ``layers-plain`` (the same blocks, plain
+recovery), ``layers-worst`` (the blocks that the probe finds busiest, recovery by distillation).
+"""
+
+import argparse
+import copy
+from functools import partial
+from pathlib import Path
+
+from compress_lib.experiments import harness
+from compress_lib.models.zoo import NAMES
+
+COMMAND = "shrink"
+
+# Slimming: the strength of the penalty on the scales, and the epochs of training with it.
+STRENGTH, SPARSE_EPOCHS = 1e-2, 5
+# DropNeuron: the strength of its proximal step, λ ÷ (1 − momentum), and the epochs of training with it.
+NEURON_STRENGTH, NEURON_EPOCHS = 2e-2, 8
+# The networks of linear layers were trained without augmentation, in full precision.
+PLAIN = {"augment": False, "precision": "fp32"}
+# The images for the probes: so many to train on, and as many to score them on.
+PROBE_IMAGES = 2_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("method", choices=sorted(METHODS))
+    parser.add_argument(
+        "--fraction", type=float, default=0.5, help="of the filters or neurons per layer (slimming: overall) to remove"
+    )
+    parser.add_argument("--blocks", type=int, default=2, help="residual blocks to remove (method layers)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of recovery (default 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
+    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for seed in arguments.seeds:
+        amount = arguments.blocks if arguments.method.startswith("layers") else arguments.fraction
+        row = measure(arguments.name, arguments.method, amount, arguments.epochs, seed, arguments.work, arguments.data)
+        print(
+            f"{row['model']}, {row['method']}, seed {seed}: {row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}, "
+            f"{row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
+        )
+
+
+def measure(name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root=None) -> dict:
+    """Shrink the baseline ``name`` once; write and return its row of the ledger.
+
+    Parameters
+    ----------
+    name : of a baseline in the zoo.
+    method : one of `METHODS`.
+    amount : fraction of filters or neurons, or number of blocks, to remove; DropNeuron has no use for it.
+    epochs : of recovery.
+    seed : of all that is random: the training, and the filters drawn by lot.
+    work : directory for checkpoints. A run that is already there is not trained again, only measured.
+    root : directory with Fashion-MNIST, if not where it is found by itself.
+    """
+    import torch
+
+    from compress_lib import data, ledger, training
+    from compress_lib.models import zoo
+
+    train = data.fashion_mnist("train", root)
+    test = data.fashion_mnist("test", root)
+    dense = zoo.load(name)
+    image = data.normalize(test[0][:1])
+    run = f"{name}-{method}-{amount}-{epochs}-seed{seed}"
+
+    def fit(model, phase, **options):
+        settings = {"lr": 0.02, "augment": True, "precision": "bf16", "checkpoint": work / f"{run}-{phase}.pt"}
+        return training.fit(model, *train, **settings | options)
+
+    torch.manual_seed(seed)
+    smaller, recovery, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before", seed=seed))
+    details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
+    history = fit(smaller, "recovery", epochs=epochs, seed=seed, **recovery)
+    details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
+    if method.startswith("layers"):
+        flag, removed = f"--blocks {amount} ", f"{amount} blocks"
+    elif method.startswith("neurons"):
+        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the neurons"
+    elif method == "dropneuron":
+        flag, removed = "", "silent neurons"
+    else:
+        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the filters"
+    return ledger.record(
+        {
+            "chapter": "03-pruning-filters",
+            "method": NAMED[method],
+            "model": name,
+            "data": "fashion-mnist",
+            "variant": f"{removed} removed, {epochs} epochs",
+            "seed": seed,
+            **harness.compare(dense, smaller, test),
+            "details": details,
+            "command": f"python -m compress_lib shrink {name} {method} {flag}--epochs {epochs} --seeds {seed}",
+        }
+    )
+
+
+# Each takes (dense model, an image, amount, training data, how to train) and gives the smaller model, how its recovery
+# differs from the rule, and what else was measured.
+
+
+def _filters(dense, image, fraction, train, fit, criterion="l1_norm"):
+    from compress_lib.pruning import criteria
+    from compress_lib.pruning.channels import filters
+
+    return filters.prune(dense, image, fraction, criterion=criteria.ALL[criterion])[0], {}, {}
+
+
+def _scratch(dense, image, fraction, train, fit):
+    smaller, _, _ = _filters(dense, image, fraction, train, fit)
+    for module in smaller.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return smaller, {"lr": 0.1}, {}
+
+
+def _slimming(dense, image, fraction, train, fit):
+    from compress_lib import training
+    from compress_lib.pruning.channels import slimming
+
+    def objective(model, x, y):
+        return training.cross_entropy(model, x, y) + STRENGTH * slimming.penalty(model)
+
+    sparse = copy.deepcopy(dense)
+    fit(sparse, epochs=SPARSE_EPOCHS, objective=objective)
+    smaller, _ = slimming.prune(sparse, image, fraction)
+    scales = {"dense": _scales(dense), "penalised": _scales(sparse)}
+    return smaller, {}, {"strength": STRENGTH, "sparse_epochs": SPARSE_EPOCHS, "scales": scales}
+
+
+def _scales(model):
+    """|γ| of every batch normalisation, sorted."""
+    norms = [module for module in model.modules() if hasattr(module, "running_mean")]
+    return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
+
+
+def _neurons(dense, image, fraction, train, fit, by_lot=False):
+    import torch
+
+    from compress_lib.pruning import surgery
+    from compress_lib.pruning.neurons import data_free
+    from compress_lib.pruning.neurons.chains import find_chains
+
+    sizes = {name: len(dense.get_submodule(name).weight) for name in find_chains(dense)[0]}
+    counts = {name: int(fraction * size) for name, size in sizes.items()}
+    if by_lot:
+        lots = {name: torch.randperm(size)[: counts[name]] for name, size in sizes.items()}
+        smaller, _ = surgery.remove(dense, image, lots)
+    else:
+        smaller, _ = data_free.prune(dense, image, counts)
+    return smaller, PLAIN, {"neurons_removed": counts}
+
+
+def _dropneuron(dense, image, _, train, fit):
+    from compress_lib.pruning.neurons import dropneuron
+    from compress_lib.pruning.neurons.chains import find_chains
+
+    hidden, _ = find_chains(dense)
+
+    def after_step(model, lr):
+        dropneuron.shrink_(model, hidden, lr * NEURON_STRENGTH, 0)
+
+    sparse = copy.deepcopy(dense)
+    fit(sparse, epochs=NEURON_EPOCHS, lr=0.05, weight_decay=0, after_step=after_step, **PLAIN)
+    smaller, report = dropneuron.prune(sparse, image)
+    left = {name: len(kept) for name, kept in report.kept_outputs.items()}
+    settings = {"strength": NEURON_STRENGTH, "sparse_epochs": NEURON_EPOCHS}
+    return smaller, PLAIN, settings | {"neurons_left": left}
+
+
+def _layers(dense, image, count, train, fit, busiest=False, distil=True):
+    import torch
+
+    from compress_lib.distillation.logits import distillation_loss
+    from compress_lib.pruning import layer_pruning
+
+    probes = probe_blocks(dense, image, train)
+    chosen = layer_pruning.select(probes["accuracy"], count=count, among=probes["removable"])
+    if busiest:
+        least = layer_pruning.select(
+            probes["accuracy"], count=len(probes["removable"]) - count, among=probes["removable"]
+        )
+        chosen = [name for name in probes["removable"] if name not in least]
+
+    def objective(model, x, y):
+        with torch.no_grad():
+            teacher = dense(x)
+        return distillation_loss(model(x), teacher, y)
+
+    recovery = {"objective": objective} if distil else {}
+    return layer_pruning.remove(dense, image, chosen), recovery, {"probes": probes["accuracy"], "removed": chosen}
+
+
+def probe_blocks(model, image, train):
+    """Probe the residual blocks of a ResNet; which of them keep the shape of what they are given?"""
+    from compress_lib.models.resnet import BasicBlock
+    from compress_lib.pruning import layer_pruning
+
+    blocks = [name for name, module in model.named_modules() if isinstance(module, BasicBlock)]
+    if not blocks:
+        raise ValueError(f"method layers needs residual blocks; a {type(model).__name__} has none")
+    images, labels = train
+    first, second = slice(0, PROBE_IMAGES), slice(PROBE_IMAGES, 2 * PROBE_IMAGES)
+    accuracy = layer_pruning.probe(
+        model, ["bn1", *blocks], images[first], labels[first], images[second], labels[second]
+    )
+    shapes = layer_pruning.shapes(model, image, blocks)
+    return {"accuracy": accuracy, "removable": [name for name in blocks if shapes[name][0] == shapes[name][1]]}
+
+
+METHODS = {
+    "filters": _filters,
+    "random": partial(_filters, criterion="random"),
+    "scratch": _scratch,
+    "slimming": _slimming,
+    "neurons": _neurons,
+    "neurons-random": partial(_neurons, by_lot=True),
+    "dropneuron": _dropneuron,
+    "layers": _layers,
+    "layers-plain": partial(_layers, distil=False),
+    "layers-worst": partial(_layers, busiest=True),
+}
+NAMED = {
+    "filters": "filter pruning (L1)",
+    "random": "filter pruning (random)",
+    "scratch": "narrow network from scratch",
+    "slimming": "network slimming",
+    "neurons": "merged neurons",
+    "neurons-random": "neurons (random)",
+    "dropneuron": "DropNeuron",
+    "layers": "layer pruning",
+    "layers-plain": "layer pruning, plain recovery",
+    "layers-worst": "layer pruning, busiest blocks",
+}

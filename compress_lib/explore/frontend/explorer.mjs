@@ -1,0 +1,177 @@
+// The front end of compress_lib.explore.Explorer: controls, a sentence, numbers, charts and tables.
+// An ES module in anywidget's front-end format, so JupyterLab, Colab, VS Code and the book's pages all run this file.
+//
+// The chapter's own module exports
+//   labels   {result: [what it is, how it is written]}, the second a key of `format` in charts.mjs
+//   compute(data, state, format) -> {
+//     sentence  the result in words, read aloud when it changes
+//     results   {result: number or null}, the numbers shown and sent to Python; null where there is no answer
+//     charts?   [as described in charts.mjs]; a `wide` one takes the whole width
+//     tables?   [{caption, columns: [text], rows: [[text or number, ...]]}]
+//   }
+// and does no drawing: it is a pure function, which the tests call without a page.
+
+const loaded = new Map();
+
+/** Import the text of an ES module, once. */
+function load(source) {
+  if (!loaded.has(source)) loaded.set(source, import(URL.createObjectURL(new Blob([source], { type: "text/javascript" }))));
+  return loaded.get(source);
+}
+
+const ARRAYS = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
+
+/** IEEE half precision as a number. */
+function half(bits) {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  return (bits >> 15 ? -1 : 1) * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+}
+
+/** The counterpart of compress_lib.explore.frontend.sorted_floats: numbers in ascending order. */
+function ascending(bytes, count) {
+  const keys = new Uint32Array(count);
+  for (let i = 0, at = 0, key = 0; i < count; i += 1) {
+    let place = 1;
+    for (; bytes[at] > 127; at += 1, place *= 128) key += (bytes[at] - 128) * place;
+    key += bytes[at] * place;
+    at += 1;
+    keys[i] = key < 2 ** 31 ? ~key : key - 2 ** 31;
+  }
+  return new Float32Array(keys.buffer);
+}
+
+const READERS = {
+  float16: ({ buffer }) => Float32Array.from(new Uint16Array(buffer), half),
+  "sorted float32": (bytes, [count]) => ascending(bytes, count),
+};
+
+/** The counterpart of compress_lib.explore.frontend.packing.pack: arrays become typed arrays with a `shape`. */
+export function unpack(value) {
+  if (Array.isArray(value)) return value.map(unpack);
+  if (value === null || typeof value !== "object") return value;
+  if (!("base64" in value && "dtype" in value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, unpack(v)]));
+  const bytes = Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0));
+  const read = READERS[value.dtype] ?? (({ buffer }) => new ARRAYS[value.dtype](buffer));
+  const array = read(bytes, value.shape);
+  return Object.assign(array, { shape: value.shape });
+}
+
+/** element("p", {className: "x"}, child, "text", ...) */
+function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+let serial = 0;
+
+/** One native control: `set(value)` shows a value, `change` is called with the value the reader picks. */
+function control(spec, change) {
+  const id = `explorer-control-${(serial += 1)}`;
+  const words = (value) => `${String(value).replace("-", "\u2212")}${spec.unit ? `\u00a0${spec.unit}` : ""}`;
+  const label = element("label", { htmlFor: id }, spec.label);
+  if (spec.kind === "choice") {
+    const select = element("select", { id, name: spec.name }, ...spec.values.map((v) => element("option", {}, String(v))));
+    select.addEventListener("change", () => change(spec.values[select.selectedIndex]));
+    const set = (value) => (select.selectedIndex = spec.values.indexOf(value));
+    return { set, node: element("div", { className: "ex-control" }, label, select) };
+  }
+  const output = element("output", {});
+  output.setAttribute("for", id);
+  const input = element("input", { id, name: spec.name, type: "range", min: 0, max: spec.values.length - 1, step: 1 });
+  const set = (value) => {
+    input.value = spec.values.indexOf(value);
+    input.setAttribute("aria-valuetext", words(value));
+    input.style.setProperty("--ex-filled", `${(100 * input.value) / input.max}%`);
+    output.textContent = words(value);
+  };
+  input.addEventListener("input", () => change(spec.values[Number(input.value)]));
+  return { set, node: element("div", { className: "ex-control" }, label, output, input) };
+}
+
+function table({ caption, columns, rows }) {
+  const head = element("tr", {}, ...columns.map((text) => element("th", { scope: "col" }, text)));
+  const body = rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, String(first)), ...rest.map((text) => element("td", {}, String(text)))));
+  return element("div", { className: "ex-table", role: "group", ariaLabel: caption }, element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body)));
+}
+
+async function render({ model, el }) {
+  const [{ draw, format }, { compute, labels }] = await Promise.all([load(model.get("_charts")), load(model.get("_compute"))]);
+  const data = unpack(model.get("data"));
+  const titleId = `explorer-title-${(serial += 1)}`;
+  const controls = model.get("controls").map((spec) => ({
+    name: spec.name,
+    ...control(spec, (value) => {
+      model.set("state", { ...model.get("state"), [spec.name]: value });
+      model.save_changes();
+    }),
+  }));
+  const sentence = element("p", { className: "ex-sentence" });
+  sentence.setAttribute("aria-live", "polite");
+  const numbers = element("dl", { className: "ex-numbers" });
+  const charts = element("div", { className: "ex-charts" });
+  const tables = element("div", { className: "ex-tables" });
+  const root = element("section", { className: "explorer" }, element("p", { className: "ex-title", id: titleId }, model.get("title")), element("div", { className: "ex-controls" }, ...controls.map((c) => c.node)), sentence, numbers, charts, tables);
+  root.setAttribute("aria-labelledby", titleId);
+
+  let answer;
+  /** A colour of explorer.css as "rgb(...)", for the canvases. */
+  function resolve(name) {
+    charts.style.color = `var(--ex-${name})`;
+    const { color } = getComputedStyle(charts);
+    charts.style.color = "";
+    return color;
+  }
+  /** Draw the charts for the width and the colours of the page as it is now. */
+  function redraw() {
+    const colours = { plus: resolve("plus"), minus: resolve("minus") };
+    const gap = 24;
+    const columns = charts.clientWidth >= 560 && (answer.charts ?? []).length > 1 ? 2 : 1;
+    const width = (charts.clientWidth - gap * (columns - 1)) / columns;
+    charts.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+    for (const holder of tables.children) {
+      if (holder.scrollWidth > holder.clientWidth) holder.tabIndex = 0; // so that keys can scroll it
+      else holder.removeAttribute("tabindex");
+    }
+    charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, chart.wide ? charts.clientWidth : width, colours)));
+  }
+  function update() {
+    const state = model.get("state");
+    answer = compute(data, state, format);
+    for (const { name, set } of controls) set(state[name]);
+    if (sentence.textContent !== answer.sentence) sentence.textContent = answer.sentence;
+    numbers.replaceChildren(
+      ...Object.entries(labels).map(([name, [label, style]]) => {
+        const value = answer.results[name];
+        const shown = element("data", { value: value ?? "" }, value === null ? "–" : format[style](value));
+        shown.dataset.result = name;
+        return element("div", {}, element("dt", {}, label), element("dd", {}, shown));
+      }),
+    );
+    tables.replaceChildren(...(answer.tables ?? []).map(table));
+    if (charts.clientWidth) redraw();
+    model.set("results", answer.results);
+    model.save_changes();
+  }
+
+  el.replaceChildren(root);
+  update();
+  model.on("change:state", update);
+  let width = charts.clientWidth;
+  const resized = new ResizeObserver(() => {
+    if (charts.clientWidth && charts.clientWidth !== width) redraw();
+    width = charts.clientWidth;
+  });
+  resized.observe(charts);
+  const recoloured = new MutationObserver(redraw);
+  recoloured.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  recoloured.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  return () => {
+    model.off("change:state", update);
+    resized.disconnect();
+    recoloured.disconnect();
+  };
+}
+
+export default { render };

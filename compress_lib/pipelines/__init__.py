@@ -1,0 +1,1 @@
+"""Methods one after the other: whole recipes, from a trained network to a small file."""

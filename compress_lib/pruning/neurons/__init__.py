@@ -1,0 +1,1 @@
+"""Removing hidden neurons of linear layers, without data or by training. Chapter 03."""

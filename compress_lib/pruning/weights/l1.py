@@ -1,0 +1,34 @@
+"""The L1 penalty on weights, which drives many of them towards zero before pruning. Chapter 02.
+
+Its counterpart, the L2 penalty, is the optimiser's weight decay.
+"""
+
+from collections.abc import Collection
+
+from torch import Tensor, nn
+
+from compress_lib.network import targets
+
+
+def l1_penalty(model: nn.Module, exclude: Collection[str] = ()) -> Tensor:
+    """The sum of ``|w|`` over the prunable weights, to be scaled and added to the loss.
+
+    Biases and normalisation parameters do not count, nor do weights that a mask has removed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    exclude : collection of str
+        Layers that do not count.
+
+    Returns
+    -------
+    Tensor
+        Scalar, differentiable.
+
+    Raises
+    ------
+    ValueError
+        If the model has no weights to penalise or ``exclude`` names an unknown layer.
+    """
+    return sum(module.weight.abs().sum() for module in targets.prunable(model, exclude).values())
