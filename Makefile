@@ -59,7 +59,7 @@ address: $(VENV)/site.installed
 	@$(BIN)/python book/tools/address.py $(URL)
 
 # After a change of the version in pyproject.toml: where else it stands.
-version: $(VENV)/site.installed
+version: | $(BIN)/python
 	@$(BIN)/python book/tools/version.py
 
 links: $(VENV)/site.installed

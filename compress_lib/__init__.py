@@ -1,12 +1,11 @@
 """Neural-network compression: the methods of the book, one per file.
 
 Importing the package is light: it loads no submodule, compiles nothing and touches neither disk nor network.
-Submodules load when they are first named, so both ``import compress_lib.cost`` and ``compress_lib.cost`` work.
+Submodules load when they are first named, so both ``import compress_lib.cost`` and ``compress_lib.cost`` work, and
+``__version__`` is read when it is asked for.
 """
 
 import importlib
-
-__version__ = "0.1.0"
 
 _SUBMODULES = (
     "binary",
@@ -28,10 +27,12 @@ _SUBMODULES = (
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.import_module(f"{__name__}._version").version()
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_SUBMODULES])
+    return sorted([*globals(), "__version__", *_SUBMODULES])
