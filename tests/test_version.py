@@ -1,6 +1,5 @@
 """pyproject.toml is the one source of the version, and whatever repeats it agrees."""
 
-import importlib.metadata
 import json
 import re
 import shutil
