@@ -516,7 +516,7 @@ def test_digits_need_scikit_learn(monkeypatch):
 
 @pytest.fixture(params=["CIFAR10", "CIFAR100"])
 def cifar(request, tmp_path, monkeypatch, server):
-    """A CIFAR of 20 + 4 images, in the files torchvision expects. Returns (function, torchvision's class, served file)."""
+    """A CIFAR of 20 + 4 images, in the files torchvision expects: (function, torchvision's class, served file)."""
     kind = getattr(datasets, request.param)
     key = "labels" if kind is datasets.CIFAR10 else "fine_labels"
     generator = np.random.default_rng(0)

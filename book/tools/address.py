@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the site's environment has no library; this one module of it needs no package
-from compress_lib import files  # noqa: E402
+from compress_lib import files
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = re.compile(r"\n*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")

@@ -34,9 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(
-        f"The version is {version} in CITATION.cff and {len(chapters)} chapters. The date in CITATION.cff is yours to set."
-    )
+    print(f"The version is {version} in CITATION.cff and {len(chapters)} chapters. The date there is yours to set.")
     return 0
 
 

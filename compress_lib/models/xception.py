@@ -177,7 +177,7 @@ def xception(
     between: str = "none",
     pointwise_first: bool = False,
 ) -> Xception:
-    """Xception: 22,855,952 parameters and 8,357.4 M multiply-adds at 299×299, in 36 convolutions, separable ones as one."""
+    """Xception: 22,855,952 parameters, 8,357.4 M multiply-adds at 299×299, 36 convolutions, separable ones as one."""
     entry = (((128, 128), 2), ((256, 256), 2), ((728, 728), 2))
     middle = (((728, 728, 728), 1),) * 8
     leave = (((728, 1024), 2),)

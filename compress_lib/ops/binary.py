@@ -1,8 +1,8 @@
 """Products of signs, on packed weights: `binary_linear`, `binary_conv2d`, and packing. Chapter 08.
 
 Rastegari et al., "XNOR-Net: ImageNet classification using binary convolutional neural networks", ECCV 2016, arXiv
-1603.05279, section 3.2; Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830. Of two rows of
-n signs, packed into bits, those that differ count −1 and the others +1:
+1603.05279, section 3.2; Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830. Of two
+rows of n signs, packed into bits, those that differ count −1 and the others +1:
 
     Σ a_i b_i = n − 2 · popcount(a XOR b).
 """
@@ -16,8 +16,8 @@ from compress_lib.ops import checks, library, packing, reference  # noqa: F401 �
 def pack_signs(x: Tensor) -> Tensor:
     """Pack the signs of the last axis, 64 to a word.
 
-    Bit i of word j, the least significant first, is 1 if element ``64 j + i`` is ``>= 0``: zeros of either sign are +1, NaN
-    is −1. Bits after the last element are 0.
+    Bit i of word j, the least significant first, is 1 if element ``64 j + i`` is ``>= 0``: zeros of either sign are +1,
+    NaN is −1. Bits after the last element are 0.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def binary_conv2d(
 ) -> Tensor:
     """The convolution of signs, padded with +1, times a scale.
 
-    That is ``conv2d(pad(sign(x), value=1), sign(weight))``: as a padded zero has no sign, it counts as the zeros inside the
-    image do. There is no gradient.
+    That is ``conv2d(pad(sign(x), value=1), sign(weight))``: as a padded zero has no sign, it counts as the zeros inside
+    the image do. There is no gradient.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""The operators as PyTorch knows them: ``torch.ops.compress_lib``, for eager calls and for ``torch.compile``. Chapter 08.
+"""The operators as PyTorch knows them: ``torch.ops.compress_lib``, eager and in ``torch.compile``. Chapter 08.
 
-Each has a schema, an implementation for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of the
-output. The arguments have been checked by the functions of `compress_lib.ops`. Ones after the end of a row of the weight,
-which would be counted, are looked for on the CPU only: on a GPU the look would wait for it.
+Each has a schema, an implementation for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of
+the output. The arguments have been checked by the functions of `compress_lib.ops`. Ones after the end of a row of the
+weight, which would be counted, are looked for on the CPU only: on a GPU the look would wait for it.
 """
 
 import torch

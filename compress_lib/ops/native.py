@@ -1,8 +1,8 @@
 """The compiled kernels in ``csrc``: which there are on this machine, and calls with tensors. Chapter 08.
 
 The first operator that runs on the CPU builds or loads them; importing does nothing. Where they are not to be had, for
-whatever reason, the reference computes, and one warning says why. The instructions are chosen at run time, the best that the processor has;
-the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
+whatever reason, the reference computes, and one warning says why. The instructions are chosen at run time, the best
+that the processor has; the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
 """
 
 import ctypes
@@ -198,7 +198,7 @@ def _try_linear(library: ctypes.CDLL, backend: int, rows: int) -> tuple[ctypes.A
 
 
 def _try_convolution(library: ctypes.CDLL, backend: int, channels_last: bool) -> tuple[ctypes.Array, list[int]]:
-    """Likewise, of an image of (3, 3, 3), padded, and kernels of (2, 3, 2, 2). A pixel's signs are bits of an integer."""
+    """Likewise, of a padded image of (3, 3, 3) and kernels of (2, 3, 2, 2). A pixel's signs are bits of an integer."""
     draw = random.Random(0)
     image = {place: draw.getrandbits(3) for place in product(range(3), repeat=2)}
     kernels = [{place: draw.getrandbits(3) for place in product(range(2), repeat=2)} for _ in range(2)]
@@ -209,7 +209,7 @@ def _try_convolution(library: ctypes.CDLL, backend: int, channels_last: bool) ->
             differ = (image.get((y + i, z + j), 0b111) ^ bits for (i, j), bits in kernel.items())
             sums[at] = 12 - 2 * sum(each.bit_count() for each in differ)
     if channels_last:
-        planes, right = zip(*planes), zip(*right)
+        planes, right = zip(*planes, strict=True), zip(*right, strict=True)
     x, weight = list(chain(*planes)), [bits for kernel in kernels for bits in kernel.values()]
     sizes = 1, 3, 3, 3, channels_last, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 4, 4  # as in `binary_conv2d`
     pointers = (ctypes.c_float * 27)(*x), (ctypes.c_uint64 * 8)(*weight), None
