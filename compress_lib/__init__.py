@@ -6,6 +6,7 @@ Submodules load when they are first named, so both ``import compress_lib.cost`` 
 """
 
 import importlib
+from typing import Any
 
 _SUBMODULES = (
     "binary",
@@ -26,7 +27,7 @@ _SUBMODULES = (
 )
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module(f"{__name__}._version").version()
     if name in _SUBMODULES:
@@ -34,5 +35,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), "__version__", *_SUBMODULES])

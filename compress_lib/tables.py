@@ -91,7 +91,7 @@ class Table:
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table></div>"
         )
 
-    def _html_row(self, row) -> str:
+    def _html_row(self, row: Sequence) -> str:
         first, *rest = (self._text(i, cell) for i, cell in enumerate(row))
         cells = [self._html_cell("th", 0, first, ' scope="row"')]
         cells += [self._html_cell("td", i, text) for i, text in enumerate(rest, start=1)]
@@ -101,7 +101,7 @@ class Table:
         side = "right" if self._is_numeric(column) else "left"
         return f'<{tag}{attributes} style="text-align: {side}">{escape(text)}</{tag}>'
 
-    def _text(self, column: int, cell) -> str:
+    def _text(self, column: int, cell: object) -> str:
         if cell is None:
             return "–"
         if isinstance(cell, bool) or not isinstance(cell, Real):

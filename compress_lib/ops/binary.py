@@ -172,8 +172,8 @@ def binary_conv2d(
         raise ValueError(f"groups must divide in_channels={in_channels}, got {groups}")
     if shape[1] != in_channels:
         raise ValueError(f"x must have the shape (B, in_channels={in_channels}, H, W), got {tuple(shape)}")
-    kernel, stride = checks.pair("kernel_size", kernel_size, 1), checks.pair("stride", stride, 1)
-    padding, dilation = checks.pair("padding", padding, 0), checks.pair("dilation", dilation, 1)
+    kernel, strides = checks.pair("kernel_size", kernel_size, 1), checks.pair("stride", stride, 1)
+    paddings, dilations = checks.pair("padding", padding, 0), checks.pair("dilation", dilation, 1)
     channels = in_channels // groups
     if channels * kernel[0] * kernel[1] > reference.LARGEST:
         raise ValueError(f"kernel_size={kernel_size} and {channels} channels make sums of more than 2^24 terms")
@@ -181,12 +181,12 @@ def binary_conv2d(
     outputs = packed_weight.shape[0]
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} outputs of packed_weight, got {groups}")
-    size = reference.output_size(shape[2:], kernel, stride, padding, dilation)
+    size = reference.output_size(shape[2:], kernel, strides, paddings, dilations)
     if min(size) < 1:
         raise ValueError(
             f"x of shape {tuple(shape)} is smaller, padding={padding} included, than kernel_size={kernel_size} with "
             f"dilation={dilation}"
         )
-    checks.images(shape, padding, outputs, size)
+    checks.images(shape, paddings, outputs, size)
     scale = checks.scales(scale, outputs, like=x)
-    return torch.ops.compress_lib.binary_conv2d(x, packed_weight, stride, padding, dilation, groups, scale)
+    return torch.ops.compress_lib.binary_conv2d(x, packed_weight, strides, paddings, dilations, groups, scale)

@@ -132,8 +132,15 @@ def _compile(compiler: list[str], main: str, sources: Mapping[str, bytes], scrat
 
 def _run(command: list[str]) -> str:
     try:
-        options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
-        done = subprocess.run(command, check=False, timeout=PATIENCE, **options)
+        done = subprocess.run(
+            command,
+            check=False,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
