@@ -182,6 +182,11 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255).sub_(mean).div_(std)
 
 
+def as_input(images: torch.Tensor) -> torch.Tensor:
+    """What a network reads: uint8 images are normalized (see `normalize`), float ones are taken as they are."""
+    return normalize(images) if images.dtype == torch.uint8 else images
+
+
 def _check_split(split, splits=("train", "test")):
     if split not in splits:
         *most, last = map(repr, splits)
