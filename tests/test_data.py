@@ -101,7 +101,9 @@ def test_held_out_images_are_fixed_and_a_twelfth_of_each_class(cache):
     fit = np.setdiff1d(np.arange(60_000), held_out)  # so the two are disjoint, and together all there are
     for split, index in (("held-out", held_out), ("fit", fit)):
         found_images, found_labels = data.fashion_mnist(split)
-        assert np.array_equal(found_images.numpy(), images[index]) and np.array_equal(found_labels.numpy(), labels[index])
+        assert np.array_equal(found_images.numpy(), images[index]) and np.array_equal(
+            found_labels.numpy(), labels[index]
+        )
         assert found_labels.bincount().tolist() == [len(index) // 10] * 10
     assert (len(fit), len(held_out)) == (55_000, 5_000)
 
