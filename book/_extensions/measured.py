@@ -18,7 +18,6 @@ from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 NOT_YET = "not measured yet"
-SETTING = ("method", "model", "data", "variant")  # what rows of several seeds share
 
 
 class Measured(SphinxDirective):
@@ -121,10 +120,7 @@ class Ledger(Measured):
         for chapter in sorted({row["chapter"] for row in rows}):
             mine = [row for row in rows if row["chapter"] == chapter]
             section = nodes.section("", nodes.title("", self.title(chapter)), ids=[f"chapter-{chapter}"])
-            settings = {}
-            for row in mine:
-                settings.setdefault(tuple(row[key] for key in SETTING), []).append(row)
-            section += self.table(columns, [self.cells(seeds) for seeds in settings.values()])
+            section += self.table(columns, [self.cells(seeds) for seeds in self.ledger.settings(mine)])
             section += nodes.raw("", "<details><summary>How these rows were measured</summary>", format="html")
             sources = nodes.bullet_list("", classes=["measured-sources"])
             for command, rest in dict.fromkeys(map(self.source, mine)):
