@@ -12,3 +12,7 @@ def __getattr__(name: str) -> str:
 
         return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "__version__"])
