@@ -26,9 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from compress_lib.network import patches
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, reconstruction
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 _ROUNDING = 1e-9
 _EVENTS = 20  # per channel; a path has little more than one
@@ -152,33 +151,32 @@ def prune(
     TypeError, ValueError
         For what `consumers.plan` and `surgery.remove` refuse.
     """
-    original, wide = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
+    original = copy.deepcopy(model).eval()
     sampling = {"reference": original, "samples": samples, "seed": seed, "batch_size": batch_size}
-    planned, skipped = consumers.plan(wide, example_input, fraction)
-    removals = {}
-    for candidate, count in planned:
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
         gram, correlation = consumers.measure(wide, candidate, images, **sampling)
         norms = _norms(wide, candidate)
         kept = select(gram / norms / norms[:, None], correlation / norms, candidate.size - count)
         stays = torch.zeros(candidate.size, dtype=torch.bool)
         stays[kept] = True
         consumers.scale_(wide, candidate, stays.to(gram))
-        removals |= consumers.removal(candidate, (~stays).nonzero().flatten())
-        for reader, units in candidate.readers.items() if reconstruct else ():
-            layer = wide.get_submodule(reader)
+        for consumer, units in candidate.consumers.items() if reconstruct else ():
+            layer = wide.get_submodule(consumer)
             free = patches.per_feature(layer, stays[units] | (units < 0))
-            reconstruction.refit_(layer, patches.moments(wide, reader, images, **sampling), free=free, ridge=ridge)
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "Channel pruning by LASSO"
-    report.skipped |= skipped
-    return smaller, report
+            reconstruction.refit_(layer, patches.moments(wide, consumer, images, **sampling), free=free, ridge=ridge)
+        return (~stays).nonzero().flatten()
+
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "Channel pruning by LASSO")
 
 
 def _norms(model: nn.Module, candidate: consumers.Candidate) -> Tensor:
-    """``‖W_c‖_F`` over all readers; 1 for units that nobody reads with a weight other than zero."""
+    """``‖W_c‖_F`` over all consumers; 1 for units that nobody reads with a weight other than zero."""
     squares = torch.zeros(candidate.size + 1, dtype=torch.float64)  # the last for −1
-    for reader, units in candidate.readers.items():
-        weight = model.get_submodule(reader).weight.detach().double().cpu()
+    for consumer, units in candidate.consumers.items():
+        weight = model.get_submodule(consumer).weight.detach().double().cpu()
         squares.index_add_(0, units % (candidate.size + 1), weight.transpose(0, 1).flatten(1).square().sum(1))
     norms = squares[:-1].sqrt()
     return torch.where(norms > 0, norms, 1)

@@ -8,7 +8,7 @@ original network, and how well a small classifier (normalisation, ReLU, average 
 
 This is the paper's algorithm: from the empty set, the channel with the *largest* gradient ``‖∂L/∂W_j‖_F`` joins, then
 the weights of the chosen ones are trained; channels that do not join are removed. (PocketFlow documents the reverse,
-removing the smallest from the full set.) Simpler than in the paper: each reader has a classifier of its own, trained
+removing the smallest from the full set.) Simpler than in the paper: each consumer has a classifier of its own, trained
 once on the original network and then frozen, and the network as a whole is not fine-tuned in between.
 """
 
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib.network import patches
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 class Losses:
@@ -167,7 +166,7 @@ def prune(
         In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
         all. A mapping names layers. One layer must read the channels.
     images, labels : Tensor
-        ``(N, C, H, W)``, uint8 or float, and ``(N,)`` int64. What the reader reads and makes is kept in memory.
+        ``(N, C, H, W)``, uint8 or float, and ``(N,)`` int64. What that layer reads and makes is kept in memory.
     weight : float
         λ ≥ 0.
     epsilon, steps, lr, seed : as for `select_`. With ``epsilon`` more than the given fraction may go.
@@ -180,48 +179,47 @@ def prune(
     Raises
     ------
     TypeError, ValueError
-        For what `consumers.plan` and `surgery.remove` refuse, and for a layer with several readers.
+        For what `consumers.plan` and `surgery.remove` refuse, and for a layer with several consumers.
     """
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
     if weight < 0:
         raise ValueError(f"weight must be at least 0, got {weight}")
-    original, wide = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
-    planned, skipped = consumers.plan(wide, example_input, fraction)
+    original = copy.deepcopy(model).eval()
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
     for candidate, _ in planned:
-        if len(candidate.readers) > 1:
+        if len(candidate.consumers) > 1:
             raise ValueError(
-                f"layer {candidate.layer!r} is read by {list(candidate.readers)}; DCP judges by one reader"
+                f"layer {candidate.layer!r} is read by {list(candidate.consumers)}; DCP judges by one consumer"
             )
-    trainable = {name: parameter.requires_grad for name, parameter in wide.named_parameters()}
-    removals = {}
-    for candidate, count in planned:
-        (reader, units), *_ = candidate.readers.items()
-        losses = _losses(wide, original, reader, images, labels, weight, seed)
-        layer, kept = wide.get_submodule(reader), candidate.size - count
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
+        ((consumer, units),) = candidate.consumers.items()
+        losses = _losses(wide, original, consumer, images, labels, weight, seed)
+        layer, kept = wide.get_submodule(consumer), candidate.size - count
+        trainable = [parameter.requires_grad for parameter in layer.parameters()]
         chosen = select_(layer, losses, units, candidate.size, kept, epsilon=epsilon, steps=steps, lr=lr, seed=seed)
-        gone = torch.ones(candidate.size, dtype=torch.bool)
-        gone[chosen] = False
-        removals |= consumers.removal(candidate, gone.nonzero().flatten())
-    for name, parameter in wide.named_parameters():
-        parameter.requires_grad_(trainable[name])
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "Discrimination-aware channel pruning"
-    report.skipped |= skipped
-    return smaller, report
+        for parameter, before in zip(layer.parameters(), trainable, strict=True):
+            parameter.requires_grad_(before)
+        removed = torch.ones(candidate.size, dtype=torch.bool)
+        removed[chosen] = False
+        return removed.nonzero().flatten()
+
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "Discrimination-aware channel pruning")
 
 
 @torch.no_grad()
 def _losses(
-    model: nn.Module, original: nn.Module, reader: str, images: Tensor, labels: Tensor, weight: float, seed: int
+    model: nn.Module, original: nn.Module, consumer: str, images: Tensor, labels: Tensor, weight: float, seed: int
 ) -> Losses:
     """The data of one layer: what reaches it now, and what it made of the same images in the original network."""
-    now = [patches.calls(model, reader, batch) for batch in patches.batches(model, images, 250)]
-    then = [patches.calls(original, reader, batch) for batch in patches.batches(original, images, 250)]
+    now = [patches.calls(model, consumer, batch) for batch in patches.batches(model, images, 250)]
+    then = [patches.calls(original, consumer, batch) for batch in patches.batches(original, images, 250)]
     if len(now[0]) > 1:
-        raise ValueError(f"layer {reader!r} is called {len(now[0])} times in one run; DCP judges by one call")
+        raise ValueError(f"layer {consumer!r} is called {len(now[0])} times in one run; DCP judges by one call")
     inputs, targets = torch.cat([calls[0][0] for calls in now]), torch.cat([calls[0][1] for calls in then])
     labels = labels.to(targets.device)
     with torch.enable_grad():
-        head = train_head(model.get_submodule(reader), targets, labels, seed=seed) if weight else None
+        head = train_head(model.get_submodule(consumer), targets, labels, seed=seed) if weight else None
     return Losses(inputs, targets, labels, head, weight)

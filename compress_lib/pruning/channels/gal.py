@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib.network import patches
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 def fista_step(
@@ -110,30 +109,31 @@ def prune(
     if not 2 <= batch_size <= len(images):
         raise ValueError(f"batch_size must be from 2 to the number of images, {len(images)}, got {batch_size}")
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
-    found, skipped = consumers.candidates(model, example_input, layers)
+    coupling = Coupling(student, example_input)
+    found, skipped = consumers.candidates(coupling, layers)
     device = next(student.parameters()).device
     masks = [torch.ones(candidate.size, device=device, requires_grad=True) for candidate in found]
-    hooks = [hook for candidate, mask in zip(found, masks) for hook in _multiply(student, candidate, mask)]
+    hooks = [hook for candidate, mask in zip(found, masks, strict=True) for hook in _multiply(student, candidate, mask)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         solutions = _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_lr, batch_size)
     student.zero_grad()
     for hook in hooks:
         hook.remove()
-    removals, warnings = {}, []
-    for candidate, solution in zip(found, solutions):
-        consumers.scale_(student, candidate, solution.cpu())
-        gone = (solution == 0).nonzero().flatten().cpu()
-        if len(gone) == candidate.size:
-            gone = gone[1:]
-            warnings.append(
-                f"layer {candidate.layer!r} has no mask above zero; one channel stays, read with weight zero"
-            )
-        removals |= consumers.removal(candidate, gone)
-    smaller, report = surgery.remove(student.eval(), example_input, removals)
-    report.title = "Generative adversarial learning"
+    warnings = []
+
+    def choose_(student: nn.Module, candidate: consumers.Candidate, mask: Tensor) -> Tensor:
+        consumers.scale_(student, candidate, mask.cpu())
+        removed = (mask == 0).nonzero().flatten().cpu()
+        if len(removed) < candidate.size:
+            return removed
+        warnings.append(f"layer {candidate.layer!r} has no mask above zero; one channel stays, read with weight zero")
+        return removed[1:]
+
+    student.eval()
+    steps = zip(found, solutions, strict=True)
+    smaller, report = consumers.prune_one_by_one(coupling, steps, choose_, skipped, "Generative adversarial learning")
     report.warnings += warnings
-    report.skipped |= skipped
     return smaller, report
 
 
@@ -146,8 +146,8 @@ def _multiply(model: nn.Module, candidate: consumers.Candidate, mask: Tensor) ->
         return inputs[0] * factors.view(-1, *axes)
 
     return [
-        model.get_submodule(reader).register_forward_pre_hook(partial(hook, units))
-        for reader, units in candidate.readers.items()
+        model.get_submodule(consumer).register_forward_pre_hook(partial(hook, units))
+        for consumer, units in candidate.consumers.items()
     ]
 
 

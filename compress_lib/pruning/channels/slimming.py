@@ -12,12 +12,13 @@ worth everywhere, since the border sees less of it. Removing it drops that const
 makes up for it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-from compress_lib.pruning import surgery
+from compress_lib.pruning.channels import selection
+from compress_lib.pruning.surgery import Coupling, Group, SurgeryReport
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -73,7 +74,7 @@ def soft_threshold_(model: nn.Module, amount: float) -> None:
 
 def prune(
     model: nn.Module, example_input: Tensor, fraction: float, exclude: Collection[str] = ()
-) -> tuple[nn.Module, surgery.SurgeryReport]:
+) -> tuple[nn.Module, SurgeryReport]:
     """Remove the fraction of all channels that has the smallest ``|γ|``, by one threshold for the whole network.
 
     What is counted and ranked are the units of `surgery.groups`, channels that can only go together. Where a unit has
@@ -102,58 +103,23 @@ def prune(
     TypeError, ValueError
         For a fraction outside [0, 1), an unknown layer in ``exclude``, or nothing to prune.
     """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must be in [0, 1), got {fraction}")
-    if isinstance(exclude, str):
-        raise TypeError(f"exclude must be a collection of layer names, got the single string {exclude!r}")
-    groups = surgery.groups(model, example_input)
-    if unknown := set(exclude) - {layer for group in groups for layer in group.outputs}:
-        raise ValueError(f"exclude names {sorted(unknown)}, which are not layers that make channels")
-    ranked, skipped = [], {}
-    for group in groups:
-        score = _unit_scales(group, model)
-        if group.fixed or score is None or not set(exclude).isdisjoint(group.outputs):
-            reason = group.fixed or ("no batch normalisation" if score is None else "excluded")
-            skipped |= dict.fromkeys(group.outputs, reason)
+    selection.check_fraction(fraction)
+    coupling = Coupling(model, example_input)
+    free, skipped = selection.removable(coupling, exclude)
+    ranked = []
+    for group in free:
+        if (scales := _unit_scales(group, model)) is None:
+            skipped |= dict.fromkeys(group.outputs, "no batch normalisation")
         else:
-            ranked.append((group, score))
+            ranked.append((group, scales))
     if not ranked:
         raise ValueError(f"nothing to prune in this {type(model).__name__}: {skipped}")
-    removals, warnings = {}, []
-    for (group, score), small in zip(ranked, smallest([score for _, score in ranked], fraction)):
-        if small.all():
-            small[score.argmax()] = False
-            warnings.append(f"all channels of {list(group.outputs)} are below the threshold; the largest is kept")
-        for name, units in group.outputs.items():
-            removals[name] = small[units].nonzero().flatten()
-    smaller, report = surgery.remove(model, example_input, removals)
-    report.skipped, report.warnings, report.title = skipped, warnings, "Network slimming"
-    return smaller, report
+    counts = selection.counts_below_threshold([scales for _, scales in ranked], fraction)
+    chosen = [(group, scales, count) for (group, scales), count in zip(ranked, counts, strict=True)]
+    return selection.remove_lowest(coupling, chosen, skipped, "Network slimming")
 
 
-def smallest(scores: Sequence[Tensor], fraction: float) -> list[Tensor]:
-    """The smallest of all scores together, by one threshold.
-
-    Parameters
-    ----------
-    scores : sequence of Tensor
-        One vector per group.
-    fraction : float
-        In [0, 1].
-
-    Returns
-    -------
-    list of Tensor
-        For each vector a bool tensor, true at ``round(fraction · n)`` of the n entries of all vectors. Among equal
-        scores the first goes first.
-    """
-    pooled = torch.cat(list(scores))
-    chosen = torch.zeros_like(pooled, dtype=torch.bool)
-    chosen[pooled.argsort(stable=True)[: round(fraction * len(pooled))]] = True
-    return list(chosen.split([len(score) for score in scores]))
-
-
-def _unit_scales(group: surgery.Group, model: nn.Module) -> Tensor | None:
+def _unit_scales(group: Group, model: nn.Module) -> Tensor | None:
     """(units,) the largest |γ| of each unit; None if some unit has none."""
     largest = torch.full((group.size,), -1.0)
     for name, units in group.scales.items():

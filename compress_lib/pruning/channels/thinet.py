@@ -17,9 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 def greedy(gram: Tensor, count: int) -> Tensor:
@@ -107,10 +106,8 @@ def prune(
     TypeError, ValueError
         For what `consumers.plan` and `surgery.remove` refuse.
     """
-    wide = copy.deepcopy(model).eval()
-    planned, skipped = consumers.plan(wide, example_input, fraction)
-    removals = {}
-    for candidate, count in planned:
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
         gram, _ = consumers.measure(wide, candidate, images, samples=samples, seed=seed, batch_size=batch_size)
         removed = greedy(gram, count)
         scales = torch.ones(candidate.size, dtype=gram.dtype)
@@ -119,8 +116,8 @@ def prune(
             kept = scales.nonzero().flatten()
             scales[kept] = channel_scales(gram, gram.sum(1), kept)
         consumers.scale_(wide, candidate, scales)
-        removals |= consumers.removal(candidate, removed)
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "ThiNet"
-    report.skipped |= skipped
-    return smaller, report
+        return removed
+
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "ThiNet")

@@ -22,7 +22,7 @@ _SIZES = (
 _USES = ("kernel_size", "stride", "padding", "dilation", "padding_mode", "ceil_mode", "eps", "affine")
 
 
-def cut(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
+def cut_(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
     """Keep only some channels of a linear, convolution or per-channel layer, in place.
 
     Parameters
@@ -58,9 +58,9 @@ def cut(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None
         _set(layer, "bias", layer.bias[outputs])
 
 
-def silence(layer: nn.Module, inputs: Tensor) -> None:
+def zero_other_inputs_(layer: nn.Module, inputs: Tensor) -> None:
     """Set all weights to zero that read a channel which is not in ``inputs``, in place."""
-    gone = torch.ones(of(layer)[0], dtype=torch.bool)
+    gone = torch.ones(channel_counts(layer)[0], dtype=torch.bool)
     gone[inputs] = False
     if isinstance(layer, nn.Linear):
         layer.weight.data[:, gone] = 0
@@ -70,7 +70,7 @@ def silence(layer: nn.Module, inputs: Tensor) -> None:
         group[:, columns] = 0
 
 
-def of(layer: nn.Module) -> tuple[int, int]:
+def channel_counts(layer: nn.Module) -> tuple[int, int]:
     """The numbers of channels that a layer reads and makes."""
     sizes = [getattr(layer, name) for name in _size_names(layer)]
     return sizes[0], sizes[1] if len(sizes) > 1 else sizes[0]

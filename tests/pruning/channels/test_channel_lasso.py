@@ -226,12 +226,12 @@ def test_layers_in_turn_with_least_squares_in_between():
     assert report.skipped == {"6": "not named", "8": "not named"}
 
 
-def test_norms_are_over_all_readers_and_one_where_nothing_reads():
+def test_norms_are_over_all_consumers_and_one_where_nothing_reads():
     left, right = nn.Conv2d(3, 2, 2), nn.Linear(8, 5)
     left.weight.data[:, 1] = 0
     right.weight.data[:, 2:4] = 0
     units = {"0": torch.tensor([0, 1, -1]), "1": torch.tensor([0, 0, 1, 1, 2, 2, -1, -1])}
-    candidate = consumers.Candidate("x", 3, {}, units)
+    candidate = consumers.Candidate("x", surgery.Group(3, {}, units, {}))
     norms = channel_lasso._norms(nn.Sequential(left, right), candidate)
     first = left.weight[:, 0].square().sum() + right.weight[:, :2].square().sum()
     expected = torch.stack([first.sqrt(), torch.tensor(1.0), right.weight[:, 4:6].norm()])

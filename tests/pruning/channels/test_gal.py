@@ -7,6 +7,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 from compress_lib.models import zoo
+from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, gal
 from compress_lib.training import accuracy
 
@@ -105,7 +106,7 @@ def test_one_step_by_hand():
 
 def test_masks_are_multiplied_where_channels_are_read_and_can_be_folded():
     model = network()
-    found, _ = consumers.candidates(model, IMAGES[:2])
+    found, _ = consumers.candidates(surgery.Coupling(model, IMAGES[:2]))
     assert [candidate.layer for candidate in found] == ["0", "4"]
     torch.manual_seed(0)
     masks = [torch.rand(candidate.size) for candidate in found]

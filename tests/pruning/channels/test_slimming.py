@@ -10,7 +10,8 @@ from torch import nn
 
 from compress_lib import training
 from compress_lib.models import zoo
-from compress_lib.pruning.channels import slimming
+from compress_lib.pruning import surgery
+from compress_lib.pruning.channels import selection, slimming
 
 
 def randomised(model, seed=0):
@@ -99,12 +100,20 @@ def test_training_with_the_proximal_step_reaches_exact_zeros_and_the_penalty_doe
     scores=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=4),
     fraction=st.floats(0, 1),
 )
-def test_smallest_by_brute_force(scores, fraction):
+def test_units_below_one_threshold_by_brute_force(scores, fraction):
     pooled = [(score, g, i) for g, group in enumerate(scores) for i, score in enumerate(group)]
     expected = {(g, i) for _, g, i in sorted(pooled)[: round(fraction * len(pooled))]}
-    found = slimming.smallest([torch.tensor(group).float() for group in scores], fraction)
-    assert [mask.shape for mask in found] == [(len(group),) for group in scores]
-    assert {(g, i) for g, mask in enumerate(found) for i in mask.nonzero().flatten().tolist()} == expected
+    vectors = [torch.tensor(group).float() for group in scores]
+    counts = selection.counts_below_threshold(vectors, fraction)
+    assert counts == [sum(g == own for own, _ in expected) for g in range(len(scores))]
+    for g, (vector, count) in enumerate(zip(vectors, counts)):
+        group = surgery.Group(len(vector), {"layer": torch.arange(len(vector))}, {}, {})
+        if count < group.size:
+            assert set(selection._lowest(group, vector, count)) == {i for own, i in expected if own == g}
+        else:
+            assert selection._lowest(group, vector, count) == [
+                i for i in vector.argsort(stable=True).tolist() if i != vector.tolist().index(vector.max())
+            ]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.4, 0.7])

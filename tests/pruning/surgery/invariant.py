@@ -1,4 +1,4 @@
-"""The law of surgery, checked with hooks: an oracle that knows nothing of how layers are cut."""
+"""The invariant of surgery, checked with hooks: an oracle that knows nothing of how layers are cut."""
 
 import copy
 
@@ -39,8 +39,8 @@ def some_units(found: list[surgery.Group], seed: int, share: float = 0.4) -> dic
         layer, units = list(group.outputs.items())[int(torch.randint(len(group.outputs), (1,), generator=generator))]
         present = units[units >= 0].unique()
         count = min(max(1, round(share * len(present))), group.size - 1)
-        doomed = present[torch.randperm(len(present), generator=generator)[:count]]
-        removals[layer] = torch.isin(units, doomed).nonzero().flatten()
+        removed = present[torch.randperm(len(present), generator=generator)[:count]]
+        removals[layer] = torch.isin(units, removed).nonzero().flatten()
     return removals
 
 
