@@ -230,7 +230,7 @@ class Twice(nn.Module):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match=r"'a' is read by \['b', 'c'\]; DCP judges by one reader"):
+    with pytest.raises(ValueError, match=r"'a' is read by \['b', 'c'\]; DCP judges by one consumer"):
         dcp.prune(Fork(), torch.zeros(1, 4), {"a": 0.5}, torch.randn(9, 4), torch.zeros(9).long())
     with pytest.raises(ValueError, match="'b' is called 2 times in one run"):
         dcp.prune(Twice(), torch.zeros(1, 4), {"a": 0.5}, torch.randn(9, 4), torch.zeros(9).long())

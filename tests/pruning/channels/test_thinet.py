@@ -246,7 +246,7 @@ def test_a_residual_group_is_one_candidate():
     )
     (candidate,) = found
     assert candidate.layer == "stage1.0.conv2"
-    assert {"conv1", "stage1.0.conv2", "stage1.1.conv2", "stage1.2.conv2"} == candidate.outputs.keys()
+    assert {"conv1", "stage1.0.conv2", "stage1.1.conv2", "stage1.2.conv2"} == candidate.group.outputs.keys()
     assert {"stage1.0.conv1", "stage2.0.conv1", "stage2.0.shortcut.0"} <= candidate.consumers.keys()
 
 
