@@ -99,7 +99,7 @@ def geometric_median(layer: nn.Module, data: LayerRecord | None = None) -> Tenso
 
 
 def batch_norm_scale(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
-    """``|γ|`` of the normalisation that directly follows; small ones are to be pruned.
+    """``|γ|`` of the normalization that directly follows; small ones are to be pruned.
 
     The paper trains with an L1 penalty on γ first. Without one, γ still says how far a channel swings, not whether the
     next layer listens.
@@ -124,13 +124,13 @@ def batch_norm_scale(layer: nn.Module, data: LayerRecord | None = None) -> Tenso
     TypeError
         For another kind of layer.
     ValueError
-        If no normalisation with scales directly follows the layer, or it has another number of channels.
+        If no normalization with scales directly follows the layer, or it has another number of channels.
     """
     channels = _out_channels(layer)
     norm = getattr(data, "batch_norm", None)
     if norm is None or norm.weight is None:
         raise ValueError(
-            "batch_norm_scale needs a batch normalisation with scales that directly follows the layer: pass data from "
+            "batch_norm_scale needs a batch normalization with scales that directly follows the layer: pass data from "
             "recording.record, and leave out layers that have none"
         )
     if len(norm.weight) != channels:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib import training
+from compress_lib.network.watching import watching
 
 _BATCH = 500
 
@@ -33,7 +34,7 @@ def probe(
 ) -> dict[str, float]:
     """How well a linear classifier does on the output of each block.
 
-    Features are averaged over positions, so (N, C, H, W) becomes (N, C), then centred and scaled with the mean and the
+    Features are averaged over positions, so (N, C, H, W) becomes (N, C), then centered and scaled with the mean and the
     standard deviation over ``images``. The classifier is multinomial logistic regression, the minimum of the mean
     cross-entropy + ``l2``/2 · ‖W‖² (biases free), found by L-BFGS in float64 from zero: the same on every run.
 
@@ -188,7 +189,7 @@ def shapes(
 
 
 def logistic_regression(features: Tensor, labels: Tensor, l2: float) -> tuple[Tensor, Tensor]:
-    """Weights (classes, features) and biases (classes,) that minimise mean cross-entropy + ``l2``/2 · ‖W‖².
+    """Weights (classes, features) and biases (classes,) that minimize mean cross-entropy + ``l2``/2 · ‖W‖².
 
     Parameters
     ----------
@@ -237,23 +238,15 @@ def _watch(model: nn.Module, names: Collection[str], images: Tensor, what: Calla
         raise ValueError(
             f"the model has no block {unknown[0]!r}; its children are {list(dict(model.named_children()))}"
         )
-    found, handles = {name: [] for name in names}, []
+    found: dict[str, list] = {name: [] for name in names}
 
-    def recorder(name: str) -> Callable:
-        def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            if len(inputs) != 1 or not isinstance(output, Tensor) or output.dim() < 2:
-                raise ValueError(f"block {name!r} does not take one tensor and return one of shape (N, C, …)")
-            found[name].append(what(inputs[0], output))
+    def note(name: str, inputs: tuple, output: Tensor) -> None:
+        if len(inputs) != 1 or not isinstance(output, Tensor) or output.dim() < 2:
+            raise ValueError(f"block {name!r} does not take one tensor and return one of shape (N, C, …)")
+        found[name].append(what(inputs[0], output))
 
-        return record
-
-    try:
-        for name in found:
-            handles.append(modules[name].register_forward_hook(recorder(name)))
+    with watching(model, found, note):
         training.predict(model, images, batch_size=_BATCH)
-    finally:
-        for handle in handles:
-            handle.remove()
     batches = -(-len(images) // _BATCH)
     for name, parts in found.items():
         if len(parts) != batches:

@@ -317,8 +317,8 @@ def test_missing_data(name, needs, data):
 
 
 @pytest.mark.parametrize("data", [None, LayerRecord(), LayerRecord(batch_norm=nn.BatchNorm2d(3, affine=False))])
-def test_missing_normalisation(data):
-    with pytest.raises(ValueError, match="batch_norm_scale needs a batch normalisation with scales"):
+def test_missing_normalization(data):
+    with pytest.raises(ValueError, match="batch_norm_scale needs a batch normalization with scales"):
         criteria.batch_norm_scale(nn.Linear(2, 3), data)
 
 

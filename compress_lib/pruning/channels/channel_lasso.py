@@ -6,9 +6,9 @@ that reads the channels computes ``Y = Σ_c X_c W_cᵀ``. One number per channel
     min_β  1/(2N) ‖Y − Σ_c β_c Z_c‖² + λ ‖β‖₁,        Z_c = X_c W_cᵀ / ‖W_c‖_F,
 
 and the channels with ``β_c ≠ 0`` are kept. λ is lowered from where all are zero until more than wanted are not. (The
-paper raises it until no more are; that differs only where a channel leaves again.) Y comes from the original network, X
-from the pruned one. Then the weights are fitted by least squares (`compress_lib.pruning.reconstruction`, a tool that other
-methods use as well), which absorbs β.
+paper raises it until no more are; that differs only where a channel leaves again.) Y comes from the original network,
+X from the pruned one. Then the weights are fitted by least squares (`reconstruction`, a tool that other methods use as
+well), which absorbs β.
 
 Let ``G_cd = ⟨Z_c, Z_d⟩`` and ``r_c = ⟨Z_c, Y⟩``, let A be the channels in use, s their signs, and μ = Nλ. At the
 minimum ``r_A − G_AA β_A = μ s``, so β is a straight line in μ until a channel enters or leaves A::
@@ -34,7 +34,7 @@ _EVENTS = 20  # per channel; a path has little more than one
 
 
 def path(gram: Tensor, correlation: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """The minimisers of ``½ βᵀGβ − rᵀβ + μ ‖β‖₁`` where channels enter or leave, from the largest μ down.
+    """The minimizers of ``½ βᵀGβ − rᵀβ + μ ‖β‖₁`` where channels enter or leave, from the largest μ down.
 
     Between two of them β is linear in μ. A channel that is a combination of those in use never enters.
 
@@ -132,7 +132,7 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. If several layers read the channels, all their outputs count.
     images : Tensor
         ``(N, C, H, W)``, uint8 or float; no labels are needed.

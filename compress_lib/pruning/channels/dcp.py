@@ -2,7 +2,7 @@
 
 Zhuang et al., "Discrimination-aware channel pruning for deep neural networks", NeurIPS 2018, arXiv 1810.11809. The
 weights W of the layer that reads the channels are judged by two losses: how far its output is from the one in the
-original network, and how well a small classifier (normalisation, ReLU, average pooling, softmax) on that output does,
+original network, and how well a small classifier (normalization, ReLU, average pooling, softmax) on that output does,
 
     L(W) = L_M + λ L_S,        L_M = ‖O − O(W)‖² / ‖O‖²,        L_S = cross-entropy.
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.network import patches
+from compress_lib.network import patches, watching
 from compress_lib.pruning.channels import consumers
 from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
@@ -163,7 +163,7 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. One layer must read the channels.
     images, labels : Tensor
         ``(N, C, H, W)``, uint8 or float, and ``(N,)`` int64. What that layer reads and makes is kept in memory.
@@ -214,8 +214,8 @@ def _losses(
     model: nn.Module, original: nn.Module, consumer: str, images: Tensor, labels: Tensor, weight: float, seed: int
 ) -> Losses:
     """The data of one layer: what reaches it now, and what it made of the same images in the original network."""
-    now = [patches.calls(model, consumer, batch) for batch in patches.batches(model, images, 250)]
-    then = [patches.calls(original, consumer, batch) for batch in patches.batches(original, images, 250)]
+    now = [watching.calls(model, consumer, batch) for batch in watching.batches(model, images, 250)]
+    then = [watching.calls(original, consumer, batch) for batch in watching.batches(original, images, 250)]
     if len(now[0]) > 1:
         raise ValueError(f"layer {consumer!r} is called {len(now[0])} times in one run; DCP judges by one call")
     inputs, targets = torch.cat([calls[0][0] for calls in now]), torch.cat([calls[0][1] for calls in then])

@@ -1,8 +1,8 @@
-"""Generative adversarial learning (GAL): a sparse student that a discriminator cannot tell from its teacher. Chapter 04.
+"""Generative adversarial learning (GAL): a discriminator cannot tell a sparse student from its teacher. Chapter 04.
 
 Lin et al., "Towards optimal structured CNN pruning via generative adversarial learning", CVPR 2019, arXiv 1903.09291.
-Every channel of the chosen layers gets a soft mask m_c ≥ 0, multiplied where the channel is read: after normalisation,
-activation function and pooling. The student (weights and masks) starts as a copy of the teacher, and minimises
+Every channel of the chosen layers gets a soft mask m_c ≥ 0, multiplied where the channel is read: after normalization,
+activation function and pooling. The student (weights and masks) starts as a copy of the teacher, and minimizes
 
     μ · mean (z − z_teacher)² − log D(z) + λ ‖m‖₁
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.network import patches
+from compress_lib import checks
+from compress_lib.network import watching
 from compress_lib.pruning.channels import consumers
 from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
@@ -28,7 +29,7 @@ from compress_lib.pruning.surgery import Coupling, SurgeryReport
 def fista_step(
     point: Tensor, solution: Tensor, time: float, gradient: Tensor, lr: float, penalty: float
 ) -> tuple[Tensor, Tensor, float]:
-    """One step to minimise ``f(m) + penalty · ‖m‖₁`` over m ≥ 0.
+    """One step to minimize ``f(m) + penalty · ‖m‖₁`` over m ≥ 0.
 
     The proximal map of ``lr · penalty · ‖·‖₁`` over m ≥ 0 is ``max(v − lr · penalty, 0)``. It is applied after a
     gradient step from a point ahead of the last solution; how far ahead grows with t:
@@ -104,8 +105,7 @@ def prune(
         If the student diverges.
     """
     for name, value in {"penalty": penalty, "epochs": epochs, "lr": lr, "mask_lr": mask_lr}.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+        checks.positive(name, value)
     if not 2 <= batch_size <= len(images):
         raise ValueError(f"batch_size must be from 2 to the number of images, {len(images)}, got {batch_size}")
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
@@ -151,9 +151,20 @@ def _multiply(model: nn.Module, candidate: consumers.Candidate, mask: Tensor) ->
     ]
 
 
-def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_lr, batch_size) -> list[Tensor]:
+def _train(
+    teacher: nn.Module,
+    student: nn.Module,
+    masks: list[Tensor],
+    images: Tensor,
+    penalty: float,
+    epochs: int,
+    fidelity: float,
+    lr: float,
+    mask_lr: float,
+    batch_size: int,
+) -> list[Tensor]:
     """The masks after training; the student's weights change in place."""
-    classes = teacher(next(patches.batches(teacher, images[:1], 1))).shape[1]
+    classes = teacher(next(watching.batches(teacher, images[:1], 1))).shape[1]
     discriminator = nn.Sequential(
         nn.Linear(classes, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1)
     ).to(masks[0].device)
@@ -162,11 +173,11 @@ def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_
     for _ in range(epochs):
         time = 1.0
         order = torch.randperm(len(images))[: len(images) // batch_size * batch_size]
-        for batch in patches.batches(student, images[order], batch_size):
+        for batch in watching.batches(student, images[order], batch_size):
             with torch.no_grad():
                 real = teacher(batch)
             fake = student(batch)
-            # The last term is the paper's regularisation of D: it holds D back so that the student can follow.
+            # The last term is the paper's regularization of D: it holds D back so that the student can follow.
             verdict = discriminator(fake.detach())
             _step(optimizers[1], _is(discriminator(real), 1) + _is(verdict, 0) + _is(verdict, 1))
             loss = fidelity * F.mse_loss(fake, real) + _is(discriminator(fake), 1)

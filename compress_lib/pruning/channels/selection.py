@@ -1,4 +1,4 @@
-"""Which groups of coupled channels may lose units, how many, and the removal of those with the lowest scores. Chapter 03.
+"""Which groups of coupled channels may lose units, how many, and which: those with the lowest scores. Chapter 03.
 
 A unit is the least that can go (see `surgery.Group`). Filter pruning takes a fraction of each group, network slimming
 one fraction of all groups together; the rest is the same.
@@ -6,30 +6,22 @@ one fraction of all groups together; the rest is the same.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
+from compress_lib import checks
 from compress_lib.network import targets
 from compress_lib.pruning.surgery import Coupling, Group, SurgeryReport
 
 
-def check_fraction(value: float, argument: str = "fraction") -> None:
-    """Refuse what is no number in [0, 1)."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a number, got {type(value).__name__}")
-    if not 0 <= value < 1:
-        raise ValueError(f"{argument} must be in [0, 1), got {value}")
-
-
 def check_fractions(fraction: float | Mapping[str, float]) -> None:
-    """The same for one fraction, or for one per layer name."""
+    """Refuse what is no number in [0, 1), or no mapping of layer names to such numbers."""
     if not isinstance(fraction, Mapping):
-        check_fraction(fraction)
+        checks.fraction("fraction", fraction)
         return
     for layer, value in fraction.items():
-        check_fraction(value, f"fraction[{layer!r}]")
+        checks.fraction(f"fraction[{layer!r}]", value)
 
 
 def fraction_of(group: Group, fraction: float | Mapping[str, float]) -> float | None:
@@ -125,7 +117,8 @@ def remove_lowest(
     coupling : Coupling
         Of the network to cut.
     chosen : sequence of (Group, Tensor, int)
-        A group, the scores of its units, (size,), and how many units are to go. Among equal scores the first goes first.
+        A group, the scores of its units, (size,), and how many units are to go. Among equal scores the first goes
+        first.
     skipped, title : of the report.
 
     Returns
@@ -133,7 +126,8 @@ def remove_lowest(
     (nn.Module, SurgeryReport)
         The report warns where fewer units go than were asked for.
     """
-    removals, warnings = {}, []
+    removals: dict[str, Tensor] = {}
+    warnings = []
     for group, scores, count in chosen:
         lowest = _lowest(group, scores, count)
         if count == group.size:

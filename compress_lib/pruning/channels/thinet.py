@@ -48,7 +48,7 @@ def greedy(gram: Tensor, count: int) -> Tensor:
 
 
 def channel_scales(gram: Tensor, correlation: Tensor, kept: Tensor, *, ridge: float = 1e-6) -> Tensor:
-    """The numbers w that minimise ``Σ (y − Σ_{c kept} w_c x̂_c)²``.
+    """The numbers w that minimize ``Σ (y − Σ_{c kept} w_c x̂_c)²``.
 
     The normal equations are ``G_kk w = r_k``; a ridge of ``ridge`` times the mean diagonal pulls towards 1.
 
@@ -88,7 +88,7 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. If several layers read the channels, all their outputs count.
     images : Tensor
         ``(N, C, H, W)``, uint8 or float; no labels are needed.

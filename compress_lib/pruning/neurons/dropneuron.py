@@ -2,19 +2,19 @@
 
 Pan, Dong, Guo, "DropNeuron: simplifying the structure of deep neural networks", 2016, arXiv 1606.07326.
 
-Neuron j of layer W (outputs, inputs) is silent if its row w_j is zero, and unheard if its column a_j in the next
+Neuron j of layer W (outputs, inputs) is constant if its row w_j is zero, and unread if its column a_j in the next
 layer's matrix is. Its incoming group is w_j, its outgoing group a_j, and the loss gets λ Σ ‖w_j‖ and λ Σ ‖a_j‖. The
 norm is not squared, so that its pull does not fade as the group shrinks; but a gradient step only jumps around zero and
 never lands on it. The proximal step does. It solves
 
     argmin_u  ½‖u − w‖² + τ‖u‖  =  max(0, 1 − τ/‖w‖) w,
 
-which is zero as soon as ‖w‖ ≤ τ. `shrink_` takes that step after each step of the optimiser::
+which is zero as soon as ‖w‖ ≤ τ. `shrink_` takes that step after each step of the optimizer::
 
     hidden, _ = chains(model)
     fit(…, after_step=lambda model, lr: shrink_(model, hidden, lr * strength, lr * strength))
 
-With momentum μ the optimiser's steps add up to lr/(1 − μ) per gradient, so ``strength`` is λ/(1 − μ). Weight decay
+With momentum μ the optimizer's steps add up to lr/(1 − μ) per gradient, so ``strength`` is λ/(1 − μ). Weight decay
 pulls on all weights besides, and leaves zeros alone.
 """
 
@@ -47,7 +47,7 @@ def incoming_penalty(model: nn.Module, hidden: Mapping[str, str]) -> Tensor:
 
 def outgoing_penalty(model: nn.Module, hidden: Mapping[str, str]) -> Tensor:
     """``Σ ‖a_j‖``, the lengths of the columns that read the hidden neurons; otherwise as `incoming_penalty`."""
-    return sum(model.get_submodule(reader).weight.norm(dim=0).sum() for reader in hidden.values())
+    return sum(model.get_submodule(consumer).weight.norm(dim=0).sum() for consumer in hidden.values())
 
 
 def shrunk(weight: Tensor, amount: float, dim: int) -> Tensor:
@@ -96,8 +96,8 @@ def shrink_(model: nn.Module, hidden: Mapping[str, str], incoming: float, outgoi
     for name, amount in (("incoming", incoming), ("outgoing", outgoing)):
         if not 0 <= amount < float("inf"):
             raise ValueError(f"{name} must be finite and at least 0, got {amount}")
-    for layer, reader in hidden.items():
-        rows, columns = model.get_submodule(layer).weight, model.get_submodule(reader).weight
+    for layer, consumer in hidden.items():
+        rows, columns = model.get_submodule(layer).weight, model.get_submodule(consumer).weight
         rows.copy_(shrunk(rows, incoming, 1))
         columns.copy_(shrunk(columns, outgoing, 0))
 
@@ -135,10 +135,10 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     found = True
     while found:
         found = False
-        for name, reader in hidden.items():
-            vanished = _vanished(folded.get_submodule(name), folded.get_submodule(reader)) & ~gone[name]
+        for name, consumer in hidden.items():
+            vanished = _vanished(folded.get_submodule(name), folded.get_submodule(consumer)) & ~gone[name]
             if vanished.any():
-                _fold_(folded.get_submodule(name), folded.get_submodule(reader), vanished)
+                _fold_(folded.get_submodule(name), folded.get_submodule(consumer), vanished)
                 gone[name] |= vanished
                 found = True
     warnings = []
@@ -154,20 +154,20 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     return smaller, report
 
 
-def _vanished(layer: nn.Linear, reader: nn.Linear) -> Tensor:
-    """(neurons,) true where a neuron can go: it is unheard, or it is constant and the constant has where to go."""
-    unheard = (reader.weight == 0).all(dim=0)
+def _vanished(layer: nn.Linear, consumer: nn.Linear) -> Tensor:
+    """(neurons,) true where a neuron can go: it is unread, or it is constant and the constant has where to go."""
+    unread = (consumer.weight == 0).all(dim=0)
     constant = (layer.weight == 0).all(dim=1)
-    if reader.bias is None:
+    if consumer.bias is None:
         constant &= _emitted(layer) == 0
-    return unheard | constant
+    return unread | constant
 
 
-def _fold_(layer: nn.Linear, reader: nn.Linear, neurons: Tensor) -> None:
+def _fold_(layer: nn.Linear, consumer: nn.Linear, neurons: Tensor) -> None:
     """Move what these neurons emit into the bias of the layer that reads them, and make them do nothing."""
-    if reader.bias is not None:
-        reader.bias += reader.weight[:, neurons] @ _emitted(layer)[neurons]
-    reader.weight[:, neurons] = 0
+    if consumer.bias is not None:
+        consumer.bias += consumer.weight[:, neurons] @ _emitted(layer)[neurons]
+    consumer.weight[:, neurons] = 0
     layer.weight[neurons] = 0
     if layer.bias is not None:
         layer.bias[neurons] = 0

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from compress_lib.network.tracing import line_of_the_model
 from compress_lib.pruning.surgery import cutting
-from compress_lib.report import Report
+from compress_lib.report import LayerRow, Report
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,11 @@ class Kept:
 
 
 @dataclass
-class Change:
-    """What happened to one layer."""
+class NarrowedLayer(LayerRow):
+    """One layer that lost channels; ``inputs`` and ``outputs`` say how many there were and how many are left."""
 
-    layer: str
-    kind: str
     inputs: str
     outputs: str
-    weights: int
-    kept: int
 
 
 @dataclass
@@ -143,7 +139,7 @@ def _report(original: nn.Module, smaller: nn.Module, kept: Kept) -> SurgeryRepor
             after = smaller.get_submodule(name)
             widths = zip(cutting.channel_counts(before), cutting.channel_counts(after), strict=True)
             inputs, outputs = (f"{a}" if a == b else f"{a} → {b}" for a, b in widths)
-            rows.append(Change(name, type(before).__name__, inputs, outputs, _count(before), _count(after)))
+            rows.append(NarrowedLayer(name, type(before).__name__, _count(before), _count(after), inputs, outputs))
     return SurgeryReport(rows, title="Removed channels", kept_outputs=kept.outputs, kept_inputs=kept.inputs)
 
 

@@ -315,7 +315,7 @@ def test_fractions_of_chosen_layers(unchanged):
     assert "0" not in report.kept_outputs
 
 
-def test_one_layer_speaks_for_its_group():
+def test_the_fraction_of_one_layer_holds_for_its_group():
     model = Coupled()
     for names in (["left"], ["right"], ["depthwise"], ["left", "right"]):
         pruned, _ = filters.prune(model, IMAGE, dict.fromkeys(names, 0.5))

@@ -32,7 +32,7 @@ def problem(seed, size=8):
 
 
 def descend(x, y, penalty, steps, momentum=True):
-    """Minimise ‖xm − y‖²/2 + penalty ‖m‖₁ over m ≥ 0; all solutions on the way."""
+    """Minimize ‖xm − y‖²/2 + penalty ‖m‖₁ over m ≥ 0; all solutions on the way."""
     x, y = torch.from_numpy(x), torch.from_numpy(y)
     lr = 1 / torch.linalg.matrix_norm(x.T @ x, 2).item()
     point = solution = torch.ones(x.shape[1], dtype=torch.float64)

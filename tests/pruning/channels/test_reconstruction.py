@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
-from compress_lib.network import patches
+from compress_lib.network import patches, watching
 from compress_lib.network.batch_norm import recalibrate_batch_norm
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import reconstruction
@@ -303,7 +303,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="images is empty"):
         reconstruction.least_squares(model, pruned, removal, IMAGES[:0])
     with pytest.raises(ValueError, match="'0' is not called"):
-        patches.calls(Uncalled(), "0", IMAGES)
+        watching.calls(Uncalled(), "0", IMAGES)
 
 
 class Uncalled(nn.Sequential):
@@ -329,7 +329,7 @@ def test_half_of_a_layer_of_the_real_network(fashion):
     assert accuracy(fitted, *unseen) > 0.9
 
 
-# --- batch normalisation -------------------------------------------------------------------------------------------------
+# --- batch normalization -------------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_statistics_are_averages_over_the_batches():
@@ -372,7 +372,7 @@ def test_recalibration_repairs_statistics_that_are_wrong(fashion):
 
 
 def test_recalibration_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
+    with pytest.raises(ValueError, match="Sequential has no batch normalization"):
         recalibrate_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)), IMAGES)
     with pytest.raises(ValueError, match="images is empty"):
         recalibrate_batch_norm(network(), IMAGES[:0])

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
-from compress_lib.network import patches
+from compress_lib.network import watching
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, thinet
 from compress_lib.training import accuracy
@@ -132,7 +132,7 @@ def test_gram_matrix_is_of_the_contributions(layer):
     model = network()
     (candidate,), _ = consumers.candidates(surgery.Coupling(model, IMAGES[:2]), [layer])
     ((consumer, units),) = candidate.consumers.items()
-    ((x, y),) = patches.calls(model, consumer, IMAGES)
+    ((x, y),) = watching.calls(model, consumer, IMAGES)
     z = single_outputs(model.get_submodule(consumer), x, units, candidate.size)
     gram, correlation = consumers.measure(model, candidate, IMAGES, samples=ALL)
     torch.testing.assert_close(gram, z @ z.T, rtol=1e-5, atol=1e-5)
@@ -149,8 +149,8 @@ def test_several_consumers_stack_and_other_channels_are_the_rest():
     stacked, targets = [], []
     for consumer, units in candidate.consumers.items():
         layer = model.get_submodule(consumer)
-        ((x, _),) = patches.calls(model, consumer, IMAGES)
-        ((_, y),) = patches.calls(reference, consumer, IMAGES)
+        ((x, _),) = watching.calls(model, consumer, IMAGES)
+        ((_, y),) = watching.calls(reference, consumer, IMAGES)
         stacked.append(single_outputs(layer, x, units, 5))
         rest = layer(x * (units == -1).view(1, -1, 1, 1))
         targets.append((y - rest).detach().flatten().double())
@@ -163,7 +163,7 @@ def test_several_consumers_stack_and_other_channels_are_the_rest():
 # --- the method --------------------------------------------------------------------------------------------------------------
 
 
-def silenced(model, removals):
+def masked_consumers(model, removals):
     """The invariant of surgery: the model with zeros for the weights that read the removed channels, by hand."""
     wide = network()
     wide.load_state_dict(model.state_dict())
@@ -182,12 +182,12 @@ def test_layers_are_chosen_in_turn_each_in_the_network_that_the_earlier_ones_lef
     pruned, report = thinet.prune(model, IMAGES[:2], {"3": 0.5, "0": 0.5}, IMAGES, rescale=False, samples=ALL)
     wide, removed = model, {}
     for layer, consumer, size, count in (("0", 3, 8, 4), ("3", 6, 6, 3)):
-        ((x, _),) = patches.calls(wide, str(consumer), IMAGES)
+        ((x, _),) = watching.calls(wide, str(consumer), IMAGES)
         units = torch.arange(size).repeat_interleave(4 if consumer == 6 else 1)
         z = single_outputs(wide[consumer], x, units, size)
         removed[layer] = thinet.greedy(z @ z.T, count).sort().values.tolist()
         assert gone(report, layer, size) == removed[layer]
-        wide = silenced(model, removed)
+        wide = masked_consumers(model, removed)
     torch.testing.assert_close(pruned(IMAGES), wide(IMAGES))
     assert pruned[3].weight.shape == (3, 4, 3, 3)
     assert report.title == "ThiNet"
@@ -200,7 +200,7 @@ def test_scales_are_multiplied_into_the_weights_that_read():
     scaled, again = thinet.prune(model, IMAGES[:2], {"3": 0.5}, IMAGES, samples=ALL)
     assert torch.equal(report.kept_outputs["3"], again.kept_outputs["3"])
     kept = report.kept_outputs["3"].tolist()
-    ((x, _),) = patches.calls(model, "6", IMAGES)
+    ((x, _),) = watching.calls(model, "6", IMAGES)
     z = single_outputs(model[6], x, torch.arange(6).repeat_interleave(4), 6).numpy()
     expected = np.linalg.lstsq(z[kept].T, z.sum(0), rcond=None)[0]
     ratio = (scaled[6].weight / plain[6].weight).detach().view(4, 3, 4)

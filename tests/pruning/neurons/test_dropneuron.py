@@ -47,7 +47,7 @@ def test_the_gradient_at_a_dead_neuron_is_zero_not_nan(mlp):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**16), amount=st.floats(0.01, 3), dim=st.integers(0, 1))
-def test_group_threshold_is_the_minimiser(seed, amount, dim):
+def test_group_threshold_is_the_minimizer(seed, amount, dim):
     """Of ½‖u − w‖² + τ Σ‖u_g‖, found numerically from a smoothed norm, group by group."""
     torch.manual_seed(seed)
     weight = torch.randn(3, 4).double()
@@ -126,7 +126,7 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     def plain(model, images, labels):
         return F.cross_entropy(model(images.flatten(1)), labels)
 
-    def penalised(model, images, labels):
+    def penalized(model, images, labels):
         penalty = dropneuron.incoming_penalty(model, HIDDEN) + dropneuron.outgoing_penalty(model, HIDDEN)
         return plain(model, images, labels) + 0.02 * penalty
 
@@ -137,7 +137,7 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     torch.manual_seed(0)
     by_gradient = nn.Sequential(nn.Linear(784, 30), nn.ReLU(), nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 10))
     by_prox = copy.deepcopy(by_gradient)
-    training.fit(by_gradient, images, labels, **run, objective=penalised)
+    training.fit(by_gradient, images, labels, **run, objective=penalized)
     training.fit(by_prox, images, labels, **run, objective=plain, after_step=shrink)
     smallest = by_gradient[0].weight.norm(dim=1).min()
     assert 0 < smallest < 1e-6  # close, and no closer than the last step was long
@@ -146,9 +146,9 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     assert dead[0] >= 10 and dead[1] >= 5
     smaller, _ = dropneuron.prune(by_prox, images[:2].flatten(1).float())
     assert smaller[0].out_features <= 20 and smaller[2].out_features <= 15
-    # Both minimise the same objective, so the strength is the right one.
+    # Both minimize the same objective, so the strength is the right one.
     x = data.normalize(images)
-    a, b = (penalised(model, x, labels).item() for model in (by_gradient, by_prox))
+    a, b = (penalized(model, x, labels).item() for model in (by_gradient, by_prox))
     assert b == pytest.approx(a, rel=0.02)
 
 
@@ -160,9 +160,9 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
 def test_removal_leaves_the_function_unchanged(seed):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double()
-    silent, unheard = (torch.rand(n) < 0.4 for n in (5, 4)), (torch.rand(n) < 0.3 for n in (5, 4))
+    constant, unread = (torch.rand(n) < 0.4 for n in (5, 4)), (torch.rand(n) < 0.3 for n in (5, 4))
     with torch.no_grad():
-        for i, rows, columns in zip((0, 2), silent, unheard):
+        for i, rows, columns in zip((0, 2), constant, unread):
             model[i].weight[rows] = 0
             model[i + 2].weight[:, columns] = 0
     before = copy.deepcopy(model.state_dict())
@@ -211,7 +211,7 @@ def test_one_removal_leads_to_another_in_both_directions(mlp):
     with torch.no_grad():
         mlp[2].weight.fill_(0)
         mlp[2].weight[0, 0] = mlp[2].weight[1, 1] = mlp[2].weight[2, 2:] = mlp[2].weight[3, 2:] = 1.0
-        mlp[4].weight[:, 0] = 0  # neuron 0 of "2" is unheard, and with it neuron 0 of "0"
+        mlp[4].weight[:, 0] = 0  # neuron 0 of "2" is unread, and with it neuron 0 of "0"
         mlp[0].weight[1] = 0  # neuron 1 of "0" is silent, and with it neuron 1 of "2"
     smaller, report = dropneuron.prune(mlp, torch.randn(2, 6).double())
     assert report.kept_outputs["0"].tolist() == [2, 3, 4]

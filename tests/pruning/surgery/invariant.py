@@ -12,7 +12,7 @@ TOLERANCE = 1e-9
 
 
 def randomize_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """float64, with biases and normalisation statistics that make every channel say something."""
+    """float64, with biases and normalization statistics that make every channel matter."""
     generator = torch.Generator().manual_seed(seed)
     model.double()
     for layer in model.modules():
@@ -57,10 +57,10 @@ def check(model: nn.Module, x: Tensor, removals, matters: bool = True) -> tuple[
         blanked.get_submodule(layer).register_forward_pre_hook(blank(kept))
     expected, found = outputs(blanked, x), outputs(smaller, x)
     assert same(expected, found), "the smaller network computes something else"
-    # The coupling is closed: nothing that a removed channel says arrives anywhere.
+    # The coupling is closed: nothing that a removed channel emits reaches another layer.
     for layer, kept in report.kept_outputs.items():
         blanked.get_submodule(layer).register_forward_hook(_noise(kept))
-    assert same(expected, outputs(blanked, x)), "a removed channel is still heard"
+    assert same(expected, outputs(blanked, x)), "a removed channel still matters"
     if matters:
         assert not same(outputs(model, x), found), "what was removed did not matter"
     return smaller, report

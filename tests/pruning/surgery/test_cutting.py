@@ -93,7 +93,7 @@ def test_groups_stay_equally_wide(outputs, inputs):
 @pytest.mark.parametrize(
     "layer", [nn.BatchNorm1d(4), nn.InstanceNorm3d(4, affine=True), nn.BatchNorm2d(4, affine=False)]
 )
-def test_cut_a_normalisation(layer):
+def test_cut_a_normalization(layer):
     invariant.randomize_(nn.Sequential(layer)) if layer.affine else None
     before = copy.deepcopy(layer.state_dict())
     cutting.cut_(layer, torch.tensor([3, 1]), None)
@@ -110,7 +110,7 @@ def test_cut_keeps_what_is_frozen_frozen():
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 1, groups=2)])
-def test_silence(layer):
+def test_zero_other_inputs(layer):
     x = torch.randn(3, 6) if isinstance(layer, nn.Linear) else torch.randn(3, 6, 2, 2)
     blank = x.clone()
     blank[:, [1, 3, 4]] = 0

@@ -22,7 +22,7 @@ ARCHITECTURES = [
 
 
 def architecture(name: str) -> nn.Module:
-    """With 10 classes and random weights, which are not worth an initialisation."""
+    """With 10 classes and random weights, which are not worth an initialization."""
     options = {"init_weights": False} if name in ("googlenet", "vgg11_bn") else {}
     model = torchvision.models.get_model(name, num_classes=10, **options)
     if name in ("alexnet", "vgg11_bn"):  # 4,096 hidden units take seconds and show no more than 64
@@ -81,8 +81,8 @@ def test_of_trained_networks(fashion):
     for name in ("vgg-small", "resnet-20"):
         model = zoo.load(name)
         smaller, report = surgery.remove(model, images, invariant.some_units(surgery.groups(model, images), seed=3))
-        silent = copy.deepcopy(model)
+        masked = copy.deepcopy(model)
         for layer, kept in report.kept_inputs.items():
-            silent.get_submodule(layer).register_forward_pre_hook(invariant.blank(kept))
+            masked.get_submodule(layer).register_forward_pre_hook(invariant.blank(kept))
         with torch.no_grad():
-            torch.testing.assert_close(smaller(images), silent(images), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(smaller(images), masked(images), rtol=1e-4, atol=1e-4)

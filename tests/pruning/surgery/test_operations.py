@@ -137,8 +137,8 @@ def test_what_is_followed(form):
     found = {layer: group for group in surgery.groups(model, IMAGE) for layer in group.outputs}
     assert (found["x"].size, found["x"].fixed) == (units, "")
     for seed in range(2):
-        doomed = torch.isin(found["x"].outputs["x"], torch.randperm(units)[: units // (2 - seed) - seed])
-        invariant.check(model, IMAGE, {"x": doomed.nonzero().flatten().tolist()}, matters=False)
+        removed = torch.isin(found["x"].outputs["x"], torch.randperm(units)[: units // (2 - seed) - seed])
+        invariant.check(model, IMAGE, {"x": removed.nonzero().flatten().tolist()}, matters=False)
 
 
 # Operation, what the reason says.
