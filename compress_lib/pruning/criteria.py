@@ -42,8 +42,8 @@ def l1_norm(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 def l2_norm(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
     """``√(Σ w²)`` over the weights of each filter; small ones are to be pruned. The bias does not count.
 
-    Li, Kadav, Durdanovic, Samet, Graf, "Pruning filters for efficient ConvNets", ICLR 2017, arXiv 1608.08710, who compare
-    it with the L1 norm.
+    Li, Kadav, Durdanovic, Samet, Graf, "Pruning filters for efficient ConvNets", ICLR 2017, arXiv 1608.08710, who
+    compare it with the L1 norm.
 
     Parameters
     ----------
@@ -173,8 +173,8 @@ def apoz(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 def entropy(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
     """``−Σ_i p_i ln p_i`` of a histogram of the channel's mean activation; low ones are to be pruned.
 
-    Each map is averaged to one number per image, and the numbers of the N images fall into `ENTROPY_BINS` equal bins. The
-    paper does not say what the bins span. Here one grid serves the layer, from the smallest number of all its channels
+    Each map is averaged to one number per image, and the numbers of the N images fall into `ENTROPY_BINS` equal bins.
+    The paper does not say what the bins span. Here one grid serves the layer, from the smallest number of all its channels
     to the largest: a channel that hardly varies stays in few bins and scores low. (With a grid of its own for each
     channel the scale would not matter, and two batches of images would agree much less on the ranking.) A channel that
     is the same for all images has entropy 0; the most is ``ln min(N, ENTROPY_BINS)``.
@@ -310,17 +310,20 @@ def random(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 
 def _out_channels(layer: nn.Module) -> int:
     """The number of scores a criterion owes: output channels, or output features of a linear layer."""
-    if not isinstance(layer, _SCORED):
-        kind = parametrize.type_before_parametrizations(layer) if isinstance(layer, nn.Module) else type(layer)
-        allowed = ", ".join(cls.__name__ for cls in _SCORED)
-        raise TypeError(f"layer must be one of {allowed}, got {kind.__name__}")
-    return len(layer.weight)
+    return len(_weight(layer))
 
 
 def _filters(layer: nn.Module) -> Tensor:
     """The filters as rows, ``(out_channels, inputs of a filter)``, in double precision; biases are no part of them."""
-    channels = _out_channels(layer)
-    return layer.weight.detach().reshape(channels, -1).double()
+    return _weight(layer).detach().flatten(1).double()
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    if not isinstance(layer, _SCORED):
+        kind = parametrize.type_before_parametrizations(layer) if isinstance(layer, nn.Module) else type(layer)
+        allowed = ", ".join(cls.__name__ for cls in _SCORED)
+        raise TypeError(f"layer must be one of {allowed}, got {kind.__name__}")
+    return layer.weight
 
 
 def _activations(layer: nn.Module, data: LayerRecord | None, criterion: str) -> Tensor:

@@ -21,6 +21,7 @@ other, with no search for λ.
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ def prune(
         For what `consumers.plan` and `surgery.remove` refuse.
     """
     original = copy.deepcopy(model).eval()
-    sampling = {"reference": original, "samples": samples, "seed": seed, "batch_size": batch_size}
+    sampling: dict[str, Any] = {"reference": original, "samples": samples, "seed": seed, "batch_size": batch_size}
 
     def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
         gram, correlation = consumers.measure(wide, candidate, images, **sampling)
@@ -176,7 +177,7 @@ def _norms(model: nn.Module, candidate: consumers.Candidate) -> Tensor:
     """``‖W_c‖_F`` over all consumers; 1 for units that nobody reads with a weight other than zero."""
     squares = torch.zeros(candidate.size + 1, dtype=torch.float64)  # the last for −1
     for consumer, units in candidate.consumers.items():
-        weight = model.get_submodule(consumer).weight.detach().double().cpu()
+        weight = model.get_parameter(f"{consumer}.weight").detach().double().cpu()
         squares.index_add_(0, units % (candidate.size + 1), weight.transpose(0, 1).flatten(1).square().sum(1))
     norms = squares[:-1].sqrt()
     return torch.where(norms > 0, norms, 1)

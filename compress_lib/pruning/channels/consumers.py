@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def consumers(self) -> dict[str, Tensor]:
-        """The layers that read the channels, to the unit of each channel that they read, −1 where it is none of these."""
+        """The layers that read the channels, to the unit of each of their channels, −1 where it is none of these."""
         return self.group.inputs
 
 
@@ -77,7 +77,8 @@ def candidates(coupling: Coupling, layers: Collection[str] | None = None) -> tup
     known = [layer for group in coupling.groups for layer in group.outputs]
     if unknown := sorted(set(layers or ()) - set(known)):
         raise ValueError(f"layers {unknown} are not among those that make channels: {known}")
-    found, skipped = [], {}
+    found = []
+    skipped: dict[str, str] = {}
     for group in coupling.groups:
         named = [layer for layer in group.outputs if layers is None or layer in layers]
         reason = group.fixed or _refusal(coupling.model, group) if named else "not named"
@@ -197,7 +198,8 @@ def measure(
     model: nn.Module, candidate: Candidate, images: Tensor, *, reference: nn.Module | None = None, **sampling: Any
 ) -> tuple[Tensor, Tensor]:
     """The two sums of `contributions`, added up over all consumers; arguments as for `patches.moments`."""
-    gram, correlation = 0.0, 0.0
+    gram = torch.zeros(candidate.size, candidate.size, dtype=torch.float64)
+    correlation = torch.zeros(candidate.size, dtype=torch.float64)
     for consumer, channels in candidate.consumers.items():
         layer = model.get_submodule(consumer)
         sums = patches.moments(model, consumer, images, reference=reference, **sampling)
@@ -212,7 +214,7 @@ def scale_(model: nn.Module, candidate: Candidate, scales: Tensor) -> None:
     """Multiply, in every consumer, the weights of each unit by a number, (size,); zero removes it."""
     factors = torch.cat([scales, scales.new_ones(1)])  # the last for −1
     for consumer, channels in candidate.consumers.items():
-        weight = model.get_submodule(consumer).weight
+        weight = model.get_parameter(f"{consumer}.weight")
         weight.mul_(factors[channels].to(weight).view(1, -1, *[1] * (weight.dim() - 2)))
 
 

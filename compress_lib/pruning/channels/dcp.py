@@ -31,7 +31,7 @@ class Losses:
     ----------
     inputs, targets : (N, …), what the layer reads now, and what it made in the original network.
     labels : (N,) int64.
-    head : the frozen classifier, from (N, outputs, positions) to logits; unused where λ = 0.
+    head : the frozen classifier, from (N, outputs, positions) to logits; None where λ = 0.
     weight : λ ≥ 0.
     """
 
@@ -43,7 +43,7 @@ class Losses:
         """The mean loss on some of the images."""
         output = layer(self.inputs[index])
         reconstruction = (output - self.targets[index]).square().mean() / self.energy
-        if not self.weight:
+        if self.head is None or not self.weight:
             return reconstruction
         logits = self.head(patches.channels_second(layer, output).flatten(2))
         return reconstruction + self.weight * F.cross_entropy(logits, self.labels[index])
@@ -81,7 +81,9 @@ def gradient_norms(layer: nn.Module, losses: Losses, units: Tensor, size: int) -
         loss = losses(layer, index) * (len(index) / len(losses.labels))
         loss.backward()
         total += loss.item()
-    squares = layer.weight.grad.transpose(0, 1).flatten(1).square().sum(1)
+    gradient = layer.get_parameter("weight").grad
+    assert gradient is not None
+    squares = gradient.transpose(0, 1).flatten(1).square().sum(1)
     return squares.new_zeros(size + 1).index_add_(0, units % (size + 1), squares)[:size].sqrt(), total
 
 
@@ -115,16 +117,17 @@ def select_(
     list of int
         In the order of choice.
     """
-    original = layer.weight.detach().clone()
+    weight = layer.get_parameter("weight")
+    original = weight.detach().clone()
     units = units.to(original.device)
     shape = (1, -1, *[1] * (original.dim() - 2))
     chosen: list[int] = []
     mask = (units == -1).view(shape)
-    layer.requires_grad_(False).weight.requires_grad_(True)
-    layer.weight.data *= mask
-    optimizer = torch.optim.Adam([layer.weight], lr)
+    layer.requires_grad_(False)
+    weight.requires_grad_(True).data *= mask
+    optimizer = torch.optim.Adam([weight], lr)
     generator = torch.Generator().manual_seed(seed)
-    first = previous = None
+    first = previous = 0.0
     while len(chosen) < count:
         norms, loss = gradient_norms(layer, losses, units, size)
         if chosen and epsilon and abs(previous - loss) <= epsilon * first:
@@ -133,13 +136,14 @@ def select_(
         norms[chosen] = -1
         chosen.append(int(norms.argmax()))
         joins = (units == chosen[-1]).view(shape)
-        layer.weight.data += original * joins
+        weight.data += original * joins
         mask = mask | joins
         for _ in range(steps):
             index = torch.randint(len(losses.labels), (100,), generator=generator)
             optimizer.zero_grad()
             losses(layer, index).backward()
-            layer.weight.grad *= mask
+            assert weight.grad is not None
+            weight.grad *= mask
             optimizer.step()
     return chosen
 

@@ -94,7 +94,8 @@ def _losing(
         names = [name for group in free for name in group.outputs]
         if unknown := sorted(fraction.keys() - set(names)):
             raise ValueError(f"fraction names {unknown}, which are not among the layers to prune: {names}")
-    losing, reasons = [], {}
+    losing = []
+    reasons: dict[str, str] = {}
     for group in free:
         part = selection.fraction_of(group, fraction)
         if part is None:
@@ -120,9 +121,10 @@ def _scores(criterion: Criterion, name: str, layer: nn.Module, data: LayerRecord
         unseen = " (it does not run exactly once, so it is not recorded)" if data is None else ""
         raise ValueError(f"layer {name!r}{unseen}: {error}") from error
     where = f"criterion {_name(criterion)} on layer {name!r}"
-    if not isinstance(scores, Tensor) or scores.shape != (len(layer.weight),):
+    channels = len(layer.get_parameter("weight"))
+    if not isinstance(scores, Tensor) or scores.shape != (channels,):
         found = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"{where} must return a tensor of {len(layer.weight)} scores, got {found}")
+        raise ValueError(f"{where} must return a tensor of {channels} scores, got {found}")
     if not scores.isfinite().all():
         raise ValueError(f"{where} returned NaN or infinite scores")
     return scores.detach().cpu().double()

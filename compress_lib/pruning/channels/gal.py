@@ -142,8 +142,8 @@ def _multiply(model: nn.Module, candidate: consumers.Candidate, mask: Tensor) ->
 
     def hook(units: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         factors = torch.cat([mask, mask.new_ones(1)])[units]  # the last for −1
-        axes = () if isinstance(layer, nn.Linear) else (1,) * len(layer.kernel_size)
-        return inputs[0] * factors.view(-1, *axes)
+        axes = layer.get_parameter("weight").dim() - 2  # none in a linear layer
+        return inputs[0] * factors.view(-1, *[1] * axes)
 
     return [
         model.get_submodule(consumer).register_forward_pre_hook(partial(hook, units))
@@ -187,6 +187,7 @@ def _train(
                 )
             _step(optimizers[0], loss)
             for i, mask in enumerate(masks):
+                assert mask.grad is not None, "every mask is used where its channels are read"
                 mask.data, solutions[i], later = fista_step(mask.data, solutions[i], time, mask.grad, mask_lr, penalty)
                 mask.grad = None
             time = later

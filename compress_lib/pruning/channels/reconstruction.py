@@ -95,10 +95,8 @@ def least_squares(
             batch_size=batch_size,
         )
         before, after = refit_(layer, sums, ridge=ridge)
-        weights = reference.get_submodule(name).weight.numel()
-        rows.append(
-            RefittedLayer(name, type(layer).__name__, weights, layer.weight.numel(), sums.samples, before, after)
-        )
+        weights, kept = (net.get_parameter(f"{name}.weight").numel() for net in (reference, model))
+        rows.append(RefittedLayer(name, type(layer).__name__, weights, kept, sums.samples, before, after))
     warnings = [
         f"layer {row.layer!r} has {row.samples:,} positions for {size:,} unknowns per output; use more images"
         for row in rows

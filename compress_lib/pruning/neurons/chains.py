@@ -60,9 +60,9 @@ def _consumer(graph: fx.GraphModule, node: fx.Node) -> tuple[str, str]:
         if len(node.users) != 1:
             return "", f"{len(node.users)} operations read what leaves {_describe(graph, node)}"
         (node,) = node.users
-        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
         if type(module) is nn.Linear and rectified:
-            return node.target, ""
+            return str(node.target), ""
         if isinstance(module, nn.ReLU) or (node.op != "call_module" and node.target in _RELU_CALLS):
             rectified = True  # a second one changes nothing
         elif not isinstance(module, _NO_OPS):
@@ -71,5 +71,5 @@ def _consumer(graph: fx.GraphModule, node: fx.Node) -> tuple[str, str]:
 
 def _describe(graph: fx.GraphModule, node: fx.Node) -> str:
     if node.op == "call_module":
-        return f"{type(graph.get_submodule(node.target)).__name__} {node.target!r}"
+        return f"{type(graph.get_submodule(str(node.target))).__name__} {node.target!r}"
     return "the output" if node.op == "output" else f"the operation {node.name!r}"

@@ -124,12 +124,13 @@ def prune(
     merged, removed = copy.deepcopy(model), {}
     for name, consumer in found.items():
         if name in counts:
-            layer, following = merged.get_submodule(name), merged.get_submodule(consumer)
+            bias = merged.get_submodule(name)._parameters["bias"]
+            weight, following = (merged.get_parameter(f"{layer}.weight") for layer in (name, consumer))
             try:
-                merges, next_weight = merge_order(layer.weight, layer.bias, following.weight, counts[name])
+                merges, next_weight = merge_order(weight, bias, following, counts[name])
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
-            following.weight.data.copy_(next_weight)
+            following.data.copy_(next_weight)
             removed[name] = [step.removed for step in merges]
     smaller, report = surgery.remove(merged if merge else model, example_input, removed)
     report.skipped = refused | {name: "no count given" for name in found if name not in counts}

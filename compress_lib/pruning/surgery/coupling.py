@@ -1,9 +1,10 @@
-"""The groups of channels that can only be removed together, found once and then cut as often as one likes. Chapter 03."""
+"""The groups of channels that can only be removed together, and their removal. Chapter 03."""
 
 import copy
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,11 +185,12 @@ def _roots(symbols: ChannelSymbols, channels: Tensor) -> list[int]:
 
 def _indices(layer: str, indices: Iterable[int], channels: int) -> Tensor:
     """The indices as a tensor, after all checks."""
+    given: Any = indices
     try:
         given = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         numbers = [operator.index(i) for i in given if not isinstance(i, bool)]
     except TypeError:
-        given, numbers = indices, None
+        numbers = None
     if numbers is None or len(numbers) < len(given):
         raise TypeError(f"removals[{layer!r}] must be whole numbers, the indices of channels, got {given!r}")
     if numbers and not 0 <= min(numbers) <= max(numbers) < channels:

@@ -68,7 +68,8 @@ class Operations(SymbolInterpreter):
     def _by_kind(self, function: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Operations on the numbers of channels, whose sizes are fixed."""
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        x, rest = args[0] if args else None, args[1:]
+        x: Any = args[0] if args else None
+        rest = args[1:]
         if name in op_kinds.ELEMENTWISE_OPERATIONS and len(tensors) == 1:
             return tensors[0]
         if name in op_kinds.BINARY_OPERATIONS and len(tensors) < 3:

@@ -79,33 +79,36 @@ class ChannelPropagation(Operations):
             return self._unknown()
         if reason := _opaque(layer):
             return self._unknown(f"{self._where()} {reason}")
-        x = inputs[0]
+        return self._layer(target, layer, inputs[0])
+
+    # The layers
+
+    def _layer(self, name: str, layer: nn.Module, x: Tensor) -> Any:
         match layer:
             case nn.Linear():
-                return self._linear(target, layer, x)
+                return self._linear(name, layer, x)
             case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if x.dim() == len(layer.kernel_size) + 2:
-                return self._convolution(target, layer, x)
+                return self._convolution(name, layer, x)
             case nn.PReLU(num_parameters=1):
                 return x
             case nn.Flatten():
                 return layer(x)
             case nn.ChannelShuffle():
                 return self._shuffle(x, layer.groups)
-        if isinstance(layer, op_kinds.PER_CHANNEL) and x.dim() != op_kinds.UNBATCHED.get(type(layer)):
-            return self._per_channel(target, x)
+        kind: type[nn.Module] = type(layer)
+        if isinstance(layer, op_kinds.PER_CHANNEL) and x.dim() != op_kinds.UNBATCHED.get(kind):
+            return self._per_channel(name, x)
         if isinstance(layer, op_kinds.ELEMENTWISE):
             return x
-        if op_kinds.PER_MAP.get(type(layer)) == x.dim() or (isinstance(layer, nn.Upsample) and x.dim() > 2):
+        if op_kinds.PER_MAP.get(kind) == x.dim() or (isinstance(layer, nn.Upsample) and x.dim() > 2):
             return self._per_map(x)
         return self._unknown()
-
-    # The layers
 
     def _linear(self, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
         self._reads(name, self._line(x, -1))
         return self._makes(name, layer.out_features).expand(*x.shape[:-1], -1)
 
-    def _convolution(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    def _convolution(self, name: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
         read = self._reads(name, self._line(x, 1))
         made = self._makes(name, layer.out_channels)
         if (groups := layer.groups) > 1:

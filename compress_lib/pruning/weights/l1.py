@@ -3,7 +3,9 @@
 Its counterpart, the L2 penalty, is the optimizer's weight decay.
 """
 
+import operator
 from collections.abc import Collection
+from functools import reduce
 
 from torch import Tensor, nn
 
@@ -31,4 +33,4 @@ def l1_penalty(model: nn.Module, exclude: Collection[str] = ()) -> Tensor:
     ValueError
         If the model has no weights to penalize or ``exclude`` names an unknown layer.
     """
-    return sum(module.weight.abs().sum() for module in targets.prunable(model, exclude).values())
+    return reduce(operator.add, (layer.weight.abs().sum() for layer in targets.prunable(model, exclude).values()))
