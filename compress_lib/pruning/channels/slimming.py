@@ -78,7 +78,7 @@ def prune(
 ) -> tuple[nn.Module, SurgeryReport]:
     """Remove the fraction of all channels that has the smallest ``|γ|``, by one threshold for the whole network.
 
-    What is counted and ranked are the units of each `surgery.Group`, channels that can only go together. Where a unit has
+    What is counted and ranked are units (see `surgery.Group`), channels that can only go together. Where a unit has
     several γ (the channels that a residual stage adds up), the largest ``|γ|`` counts: the unit goes only if all are
     small. Each group keeps at least its largest unit, so fewer may go than the fraction asks for.
 

@@ -56,13 +56,13 @@ class Coupling:
         Left as it is. It is followed as it runs in evaluation mode; layers that run in training mode only (auxiliary
         classifiers) are followed as well.
     example_input : Tensor
-        A batch that the model takes. Its shape counts, and for `remove` its numbers too if they are whole ones.
+        A batch that the model takes. Its shape counts, and for `Coupling.remove` its numbers too if they are whole ones.
 
     Attributes
     ----------
     model : nn.Module
-        The one that was given, not a copy. Its weights may change before `remove` cuts it, the shapes of its layers and
-        the way in which they are connected may not.
+        The one that was given, not a copy. Its weights may change before `Coupling.remove` cuts it; the shapes of
+        its layers and their connections may not.
     groups : list of Group
         In the order in which the layers make the channels.
 

@@ -43,7 +43,7 @@ def same(model, before):
     return all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-# --- patches ---------------------------------------------------------------------------------------------------------
+# --- patches ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,7 +122,7 @@ def test_positions_are_drawn_per_image_without_repetition_and_from_the_seed():
     assert whole.gram[0, 1] == 50 * ramps[0].sum()  # each position once
 
 
-# --- the solution ------------------------------------------------------------------------------------------------------
+# --- the solution -----------------------------------------------------------------------------------------------------
 
 
 def remove(model, removals):
@@ -329,7 +329,7 @@ def test_half_of_a_layer_of_the_real_network(fashion):
     assert accuracy(fitted, *unseen) > 0.9
 
 
-# --- batch normalization -------------------------------------------------------------------------------------------------
+# --- batch normalization ----------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_statistics_are_averages_over_the_batches():

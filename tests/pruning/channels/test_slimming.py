@@ -26,7 +26,7 @@ def randomized(model, seed=0):
     return model.eval()
 
 
-# --- the penalty and the proximal step ------------------------------------------------------------------------------
+# --- the penalty and the proximal step --------------------------------------------------------------------------------
 
 
 def test_penalty_is_the_sum_of_scales_and_its_gradient_the_sign(network):
@@ -92,7 +92,7 @@ def test_training_with_the_proximal_step_reaches_exact_zeros_and_the_penalty_doe
     assert report.kept_outputs["0"].tolist() == by_prox[1].weight.nonzero().flatten().tolist()
 
 
-# --- one threshold for the whole network ----------------------------------------------------------------------------
+# --- one threshold for the whole network ------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,7 +106,7 @@ def test_units_below_one_threshold_by_brute_force(scores, fraction):
     vectors = [torch.tensor(group).float() for group in scores]
     counts = selection.counts_below_threshold(vectors, fraction)
     assert counts == [sum(g == own for own, _ in expected) for g in range(len(scores))]
-    for g, (vector, count) in enumerate(zip(vectors, counts)):
+    for g, (vector, count) in enumerate(zip(vectors, counts, strict=True)):
         group = surgery.Group(len(vector), {"layer": torch.arange(len(vector))}, {}, {})
         if count < group.size:
             assert set(selection._lowest(group, vector, count)) == {i for own, i in expected if own == g}

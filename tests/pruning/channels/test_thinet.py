@@ -54,7 +54,7 @@ def cost(x, removed):
     return (x[:, removed].sum(1) ** 2).sum()
 
 
-# --- the greedy core -----------------------------------------------------------------------------------------------------
+# --- the greedy core --------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,7 +110,7 @@ def test_scales_of_channels_that_contribute_nothing_are_one():
     assert thinet.channel_scales(gram, gram.sum(1), torch.tensor([0, 2])).tolist() == [1, 1]
 
 
-# --- contributions ---------------------------------------------------------------------------------------------------------
+# --- contributions ----------------------------------------------------------------------------------------------------
 
 
 def single_outputs(layer, x, units, size):
@@ -160,7 +160,7 @@ def test_several_consumers_stack_and_other_channels_are_the_rest():
     torch.testing.assert_close(correlation, z @ target, rtol=1e-5, atol=1e-4)
 
 
-# --- the method --------------------------------------------------------------------------------------------------------------
+# --- the method -------------------------------------------------------------------------------------------------------
 
 
 def masked_consumers(model, removals):

@@ -25,7 +25,7 @@ def mlp():
 HIDDEN = {"0": "2", "2": "4"}
 
 
-# --- penalties and the proximal step --------------------------------------------------------------------------------
+# --- penalties and the proximal step ----------------------------------------------------------------------------------
 
 
 def test_penalties_by_hand(mlp):
@@ -52,7 +52,7 @@ def test_group_threshold_is_the_minimizer(seed, amount, dim):
     torch.manual_seed(seed)
     weight = torch.randn(3, 4).double()
     found = dropneuron.shrunk(weight, amount, dim)
-    for w, u in zip(weight, found) if dim == 1 else zip(weight.T, found.T):
+    for w, u in zip(weight, found, strict=True) if dim == 1 else zip(weight.T, found.T, strict=True):
         best = scipy.optimize.minimize(_objective, 0.5 * w.numpy(), (w.numpy(), amount), jac=True, tol=1e-10)
         np.testing.assert_allclose(u.numpy(), best.x, atol=1e-4)
         assert (u == 0).all() == (w.norm() <= amount)
@@ -81,7 +81,7 @@ def test_shrink_treats_rows_of_the_maker_and_columns_of_the_reader(mlp):
     middle = dropneuron.shrunk(dropneuron.shrunk(before[1], 0.2, 0), 0.3, 1)
     torch.testing.assert_close(mlp[2].weight.detach(), middle)
     torch.testing.assert_close(mlp[4].weight.detach(), dropneuron.shrunk(before[2], 0.2, 0))
-    assert all(torch.equal(mlp[i].bias, b) for i, b in zip((0, 2, 4), biases))
+    assert all(torch.equal(mlp[i].bias, b) for i, b in zip((0, 2, 4), biases, strict=True))
 
 
 def proximal_of_the_sum(weight, rows, columns):
@@ -162,7 +162,7 @@ def test_removal_leaves_the_function_unchanged(seed):
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double()
     constant, unread = (torch.rand(n) < 0.4 for n in (5, 4)), (torch.rand(n) < 0.3 for n in (5, 4))
     with torch.no_grad():
-        for i, rows, columns in zip((0, 2), constant, unread):
+        for i, rows, columns in zip((0, 2), constant, unread, strict=True):
             model[i].weight[rows] = 0
             model[i + 2].weight[:, columns] = 0
     before = copy.deepcopy(model.state_dict())
@@ -232,7 +232,7 @@ def test_a_layer_that_vanishes_keeps_one_idle_neuron(mlp):
 def test_nothing_to_remove(mlp):
     smaller, report = dropneuron.prune(mlp, torch.randn(2, 6).double())
     assert report.rows == [] and smaller is not mlp
-    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), mlp.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), mlp.state_dict().values(), strict=True))
 
 
 def test_hidden_neurons_are_what_chains_finds():

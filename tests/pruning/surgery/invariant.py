@@ -73,7 +73,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
 def same(expected: list[Tensor], found: list[Tensor]) -> bool:
     assert [tensor.shape for tensor in expected] == [tensor.shape for tensor in found]
     assert all(tensor.isfinite().all() for tensor in expected)
-    return all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found))
+    return all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found, strict=True))
 
 
 def _mask(layer: nn.Module, kept: Tensor, x: Tensor) -> Tensor:

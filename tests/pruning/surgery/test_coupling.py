@@ -10,6 +10,8 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from compress_lib.network import masks
 from compress_lib.pruning import surgery
+from compress_lib.pruning.channels import channel_lasso, dcp, filters, gal, slimming, thinet
+from compress_lib.pruning.surgery.propagation import ChannelPropagation
 
 
 def units(group: surgery.Group) -> dict[str, dict[str, list[int]]]:
@@ -250,7 +252,7 @@ BAD_INDICES = [
     ([-1], ValueError, r"removals\['0'\]: the layer has channels 0 to 3, got \[-1\]"),
     ([0, 4], ValueError, r"channels 0 to 3, got \[0, 4\]"),
     ([1, 1], ValueError, r"removals\['0'\]: channels are repeated: \[1, 1\]"),
-    (torch.tensor([True, False, False, False]), TypeError, r"must be whole numbers, the indices of channels, got \[True"),
+    (torch.tensor([True, False, False, False]), TypeError, r"whole numbers, the indices of channels, got \[True"),
     ([True, False], TypeError, "must be whole numbers"),
     ([0.0, 1.5], TypeError, r"must be whole numbers, the indices of channels, got \[0.0, 1.5\]"),
     (torch.tensor([0.0]), TypeError, "must be whole numbers"),
@@ -319,3 +321,54 @@ def test_a_model_that_cannot_be_traced():
     lazy = nn.Sequential(nn.LazyConv2d(4, 1), conv(4, 1))
     with pytest.raises(ValueError, match="layer '0' is lazy and has no weights yet"):
         surgery.groups(lazy, IMAGE)
+
+
+# --- one coupling, many removals ----------------------------------------------------------------------------------------
+
+
+def test_a_coupling_cuts_the_weights_that_the_model_has_by_then():
+    model = network()
+    coupling = surgery.Coupling(model, IMAGE)
+    first, _ = coupling.remove({"0": [1]})
+    with torch.no_grad():
+        model[3].weight[:, [0, 2, 3]] *= 2
+    second, report = coupling.remove({"0": [1]})
+    assert torch.equal(second[3].weight, 2 * first[3].weight)
+    third, _ = surgery.remove(model, IMAGE, {"0": [1]})
+    assert all(torch.equal(a, b) for a, b in zip(second.parameters(), third.parameters(), strict=True))
+    assert report.kept_inputs["3"].tolist() == [0, 2, 3]
+
+
+def test_the_channels_of_units_are_what_remove_takes():
+    model = nn.Sequential(conv(3, 2), conv(2, 6, groups=2), conv(6, 1))
+    coupling = surgery.Coupling(model, IMAGE)
+    removals = coupling.groups[0].removals(torch.tensor([1]))
+    assert {layer: channels.tolist() for layer, channels in removals.items()} == {"0": [1], "1": [3, 4, 5]}
+    smaller, _ = coupling.remove(removals)
+    assert (smaller[0].out_channels, smaller[1].out_channels, smaller[2].in_channels) == (1, 3, 3)
+
+
+def train_images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(100, 3, 6, 6, generator=generator), torch.randint(2, (100,), generator=generator)
+
+
+METHODS = {
+    "filters": lambda model, images, labels: filters.prune(model, IMAGE, 0.5),
+    "slimming": lambda model, images, labels: slimming.prune(model, IMAGE, 0.5),
+    "thinet": lambda model, images, labels: thinet.prune(model, IMAGE, 0.5, images),
+    "channel_lasso": lambda model, images, labels: channel_lasso.prune(model, IMAGE, 0.5, images),
+    "dcp": lambda model, images, labels: dcp.prune(model, IMAGE, 0.5, images, labels, steps=1),
+    "gal": lambda model, images, labels: gal.prune(model, IMAGE, images, penalty=5.0, mask_lr=0.1, epochs=1),
+    "surgery.remove": lambda model, images, labels: surgery.remove(model, IMAGE, {"0": [0]}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_couples_the_channels_once(method, monkeypatch):
+    runs = []
+    propagate = ChannelPropagation.propagate
+    monkeypatch.setattr(ChannelPropagation, "propagate", lambda self, x: (runs.append(self), propagate(self, x)))
+    _, report = METHODS[method](network(), *train_images())
+    assert report.kept_outputs
+    assert len(runs) == 1

@@ -203,7 +203,9 @@ OTHERS = {
     "a layer more": (lambda m: m.append(nn.ReLU()), r"\['14'\]"),
     "a layer less": (lambda m: m.pop(13), r"\['13', '13.weight'\]"),
     "no bias": (lambda m: m.__setitem__(11, nn.Linear(10, 10, bias=False)), r"\['11.bias'\]"),
-    "another size of what is not cut": (lambda m: m.__setitem__(12, nn.LayerNorm([1, 10])), r"\['12.weight', '12.bias'\]"),
+    "another size of what is not cut": (
+        lambda m: m.__setitem__(12, nn.LayerNorm([1, 10])), r"\['12.weight', '12.bias'\]"
+    ),
 }  # fmt: skip
 
 

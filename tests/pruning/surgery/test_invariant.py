@@ -27,7 +27,8 @@ def architecture(name: str) -> nn.Module:
     model = torchvision.models.get_model(name, num_classes=10, **options)
     if name in ("alexnet", "vgg11_bn"):  # 4,096 hidden units take seconds and show no more than 64
         layers = [i for i, layer in enumerate(model.classifier) if isinstance(layer, nn.Linear)]
-        for i, (read, made) in zip(layers, [(model.classifier[layers[0]].in_features, 64), (64, 64), (64, 10)]):
+        sizes = [(model.classifier[layers[0]].in_features, 64), (64, 64), (64, 10)]
+        for i, (read, made) in zip(layers, sizes, strict=True):
             model.classifier[i] = nn.Linear(read, made)
     return invariant.randomize_(model.eval())
 

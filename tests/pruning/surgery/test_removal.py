@@ -49,7 +49,8 @@ def test_removing_nothing_is_a_copy(removals):
     smaller, report = surgery.remove(model, IMAGE, removals)
     assert (report.rows, report.kept_inputs, report.kept_outputs) == ([], {}, {})
     assert smaller is not model
-    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), model.state_dict().values()))
+    found, given = smaller.state_dict().values(), model.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(found, given, strict=True))
 
 
 @pytest.mark.parametrize("indices", [[2, 0], (0, 2), range(0, 4, 2), iter([0, 2]), torch.tensor([0, 2]), {0, 2}])
@@ -128,7 +129,7 @@ def test_batch_statistics_are_not_touched():
     assert torch.equal(smaller[1].running_mean, model[1].running_mean)
 
 
-# --- checked -----------------------------------------------------------------------------------------------------------
+# --- checked ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_size_that_the_rules_do_not_foresee():
