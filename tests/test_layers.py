@@ -9,7 +9,7 @@ import compress_lib
 
 ROOT = Path(compress_lib.__file__).parent
 FLOORS = [
-    {"checks", "files", "figures", "progress", "source", "tables", "_data_files", "data", "statistics"},
+    {"checks", "files", "figures", "progress", "source", "tables", "_version", "_data_files", "data", "statistics"},
     {"cost", "ops", "models", "coding", "ledger", "export"},
     {"network", "report", "training"},
     {"pruning", "quantization", "binary", "distillation"},  # the methods, side by side

@@ -1,7 +1,7 @@
 """Watching a forward pass: which module each multiply-add belongs to, and how much activation memory is alive.
 
-`compress_lib.cost.count` runs the network under an `OpTracker` with fake tensors, so that shapes and lifetimes are those
-of a real forward pass and no arithmetic is done.
+`compress_lib.cost.count` runs the network under an `OpTracker` with fake tensors, so that shapes and lifetimes are
+those of a real forward pass and no arithmetic is done.
 """
 
 from collections import defaultdict

@@ -239,7 +239,9 @@ class CSRLinear(nn.Module):
 
     def _matrix(self, check_invariants: bool = False) -> Tensor:
         size = (self.out_features, self.in_features)
-        return torch.sparse_csr_tensor(self.offsets, self.columns, self.values, size, check_invariants=check_invariants)
+        # Not by the argument of the same name: torch 2.11 warns when that says False.
+        with torch.sparse.check_sparse_tensor_invariants(check_invariants):
+            return torch.sparse_csr_tensor(self.offsets, self.columns, self.values, size)
 
 
 def _narrow(module: CSRLinear, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict) -> None:
