@@ -19,10 +19,11 @@ fits them and the weights.
 import math
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from compress_lib.quantization.integer import affine
-from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, SimulatedLayer, WeightQuantizer
+from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, FakeQuantizedLayer, WeightQuantizer
+from compress_lib.quantization.integer.qparams import QParams
 
 _FIRST_ALPHA = 0.2
 
@@ -76,7 +77,7 @@ def soft_quantize(
     return _with_gradient_of((low + width * place.round()).detach(), soft) if hard else soft
 
 
-class SoftActivation(ActivationQuantizer):
+class SoftActivationQuantizer(ActivationQuantizer):
     """Rounds an activation to a grid whose range, and whose α in the backward pass, are learned.
 
     Parameters
@@ -87,7 +88,7 @@ class SoftActivation(ActivationQuantizer):
 
     def __init__(self, calibrated: ActivationQuantizer) -> None:
         super().__init__(calibrated.bits, observer=None)
-        self.state = "quantize"
+        self.state = "frozen"
         self.scale.copy_(calibrated.scale)
         self.zero_point.copy_(calibrated.zero_point)
         low, high = self._ends()
@@ -95,7 +96,7 @@ class SoftActivation(ActivationQuantizer):
         self.alpha_logit = nn.Parameter(torch.tensor(_logit(_FIRST_ALPHA)))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.adopt()
+        self.update_qparams()
         hard = affine.fake_quantize(x.detach(), self.scale, self.zero_point, self.bits, signed=False)
         if not torch.is_grad_enabled():
             return hard
@@ -103,24 +104,24 @@ class SoftActivation(ActivationQuantizer):
         low, high = (_with_gradient_of(end, learned) for end, learned in zip(self._ends(), (low, high)))
         return _with_gradient_of(hard, soft_quantize(x, low, high, self.bits, logit.sigmoid()))
 
-    def adopt(self) -> None:
+    def update_qparams(self) -> None:
         """Take the grid of the range that was learned."""
         low, high = self.low.detach().double().clamp(max=0), self.high.detach().double().clamp(min=0)
         scale, zero_point = affine.choose_qparams(low, high, self.bits, signed=False)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
-    def grid(self):
+    def qparams(self) -> QParams:
         """The grid of the range that was learned."""
-        self.adopt()
-        return super().grid()
+        self.update_qparams()
+        return super().qparams()
 
     def _ends(self) -> Tensor:
         codes = torch.tensor(affine.quant_range(self.bits, signed=False), device=self.scale.device)
         return affine.dequantize(codes, self.scale, self.zero_point)
 
 
-class SoftWeight(WeightQuantizer):
+class SoftWeightQuantizer(WeightQuantizer):
     """Rounds a weight to a grid whose range, and whose α in the backward pass, are learned.
 
     Parameters
@@ -157,15 +158,15 @@ class SoftWeight(WeightQuantizer):
         return _with_gradient_of(hard, soft_quantize(weight, -high, high, self.bits, logit.sigmoid(), narrow=True))
 
 
-def soften(prepared: fx.GraphModule) -> None:
+def replace_quantizers_(network: nn.Module) -> None:
     """Replace the quantizers of a calibrated train form by soft ones with the same grids, in place."""
-    soft = {m: SoftActivation(m) for m in prepared.modules() if isinstance(m, ActivationQuantizer)}
-    for name, module in list(prepared.named_modules()):
-        if module in soft:
-            prepared.add_submodule(name, soft[module])
-        elif isinstance(module, SimulatedLayer):
-            module.reads(soft[module.input])
-            module.weights = SoftWeight(module.weights, module.layer.weight.detach())
+    soft = {m: SoftActivationQuantizer(m) for m in network.modules() if isinstance(m, ActivationQuantizer)}
+    for name, module in list(network.named_modules()):
+        if isinstance(module, ActivationQuantizer):
+            network.set_submodule(name, soft[module])
+        elif isinstance(module, FakeQuantizedLayer):
+            module.set_input_quantizer(soft[module.input_quantizer])
+            module.weight_quantizer = SoftWeightQuantizer(module.weight_quantizer, module.layer.weight.detach())
 
 
 def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:

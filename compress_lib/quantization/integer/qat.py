@@ -60,7 +60,7 @@ def train(
         These are the ranges at the start. A range of activations follows the training if it is a moving average; others
         stay. A range of weights is a fixed fraction of the largest of them.
     method : {"ste", "dsq"}
-        Straight-through gradients, or those of `soft`, which learns all ranges from where they start.
+        Straight-through gradients, or those of `dsq`, which learns all ranges from where they start.
     calibration : int
         The ranges at the start are found on so many of the images, the first.
     checkpoint : path, optional
@@ -87,7 +87,7 @@ def train(
         raise ValueError(
             f"checkpoint must be None with range='moving_average', which it does not hold, got {checkpoint}"
         )
-    prepared = conversion.convert(
+    train_form = conversion.convert(
         model,
         ptq.example(images),
         weight_bits=weight_bits,
@@ -96,14 +96,14 @@ def train(
         range=range,
         weight_range=weight_range,
     )
-    fake_quant.calibrate(prepared, images[:calibration], batch_size=batch_size)
+    fake_quant.calibrate(train_form, images[:calibration], batch_size=batch_size)
     following = []
     if method == "dsq":
-        dsq.soften(prepared)
+        dsq.replace_quantizers_(train_form)
     elif follows:
-        following = [module for module in prepared.modules() if isinstance(module, fake_quant.ActivationQuantizer)]
+        following = [module for module in train_form.modules() if isinstance(module, fake_quant.ActivationQuantizer)]
     for quantizer in following:
-        quantizer.state = "follow"
+        quantizer.state = "update"
     steps, half = 0, epochs * (len(images) // batch_size) // 2
 
     def freeze(_model: nn.Module, _lr: float) -> None:
@@ -111,10 +111,10 @@ def train(
         steps += 1
         if steps == half:
             for quantizer in following:
-                quantizer.state = "quantize"
+                quantizer.state = "frozen"
 
     fit(
-        prepared,
+        train_form,
         images,
         labels,
         epochs=epochs,
@@ -128,5 +128,5 @@ def train(
         checkpoint=checkpoint,
         progress=progress,
     )
-    deployed = conversion.deploy(prepared)
+    deployed = conversion.deploy(train_form)
     return deployed, ptq.report(deployed, "Quantization-aware training")
