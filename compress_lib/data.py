@@ -176,6 +176,11 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255).sub_(mean).div_(std)
 
 
+def as_input(images: torch.Tensor) -> torch.Tensor:
+    """What a network reads: uint8 images are normalized (see `normalize`), float ones are taken as they are."""
+    return normalize(images) if images.dtype == torch.uint8 else images
+
+
 def _check_split(split):
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")

@@ -11,13 +11,26 @@ _NAMES_SHOWN = 3
 
 
 @dataclass
+class LayerRow:
+    """One layer of a report: its name, its kind, how many weights it had, and how many are kept (not zero).
+
+    A method derives its own row from this one and adds what it found out, a column each.
+    """
+
+    layer: str
+    kind: str
+    weights: int
+    kept: int
+
+
+@dataclass
 class Report:
     """One row per layer that was treated; prints as a table and renders as one in a notebook.
 
     Attributes
     ----------
     rows : list
-        Dataclass instances of one kind, with at least ``layer``, ``weights`` (how many) and ``kept`` (how many).
+        Of `LayerRow`, or of one dataclass derived from it.
     skipped : dict of str to str
         What was left alone: name to reason.
     warnings : list of str

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.data import normalize
+from compress_lib.data import as_input
 from compress_lib.progress import progress_bar
 
 __all__ = ["accuracy", "cross_entropy", "fit", "predict", "random_crop_flip"]
@@ -145,7 +145,7 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tenso
     training = model.training
     model.eval()
     try:
-        return torch.cat([model(_input(batch.to(device))).cpu() for batch in images.split(batch_size)])
+        return torch.cat([model(as_input(batch.to(device))).cpu() for batch in images.split(batch_size)])
     finally:
         model.train(training)
 
@@ -184,10 +184,6 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_
         raise ValueError(f"batch_size={batch_size} is not between 1 and the number of images, {len(images)}")
 
 
-def _input(images: Tensor) -> Tensor:
-    return normalize(images) if images.dtype == torch.uint8 else images
-
-
 def _schedule(step: int, steps: int, warmup: float) -> float:
     """Linear from 0 to 1 over the first ``warmup`` fraction, then half a cosine back to 0."""
     rising = warmup * steps
@@ -208,7 +204,7 @@ def _batches(images, labels, batch_size, seed, epoch, augment, accelerator):
         x = images[index]
         if augment:  # of the whole batch, so that the draw does not depend on the number of processes
             x = random_crop_flip(x, generator)
-        x = _input(x[share].to(accelerator.device))
+        x = as_input(x[share].to(accelerator.device))
         # Convolutions run up to twice as fast with the channels in the innermost dimension.
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         yield x, labels[index][share].to(accelerator.device)

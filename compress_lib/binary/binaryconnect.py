@@ -19,8 +19,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from compress_lib.binary import packed_weight
 from compress_lib.binary.binarization import latent_weights, stochastic_sign, straight_through_sign
+from compress_lib.network import parametrized
 
 
 class BinaryWeight(nn.Module):
@@ -63,9 +63,9 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, stochasti
     Raises
     ------
     TypeError, ValueError
-        As for `packed_weight.parametrized`.
+        As for `parametrized.parametrize_weights`.
     """
-    converted = packed_weight.parametrized(model, layers, lambda: BinaryWeight(stochastic))
+    converted = parametrized.parametrize_weights(model, layers, lambda: BinaryWeight(stochastic))
     if stochastic:
         with torch.no_grad():
             for weight in latent_weights(converted):

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from compress_lib.binary import packed_weight
 from compress_lib.binary.binarization import GRADIENTS, scale, scaled_sign
+from compress_lib.network import parametrized
 
 
 class ScaledSign(nn.Module):
@@ -49,6 +49,6 @@ def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, gradient:
     Raises
     ------
     TypeError, ValueError
-        As for `packed_weight.parametrized`, and if there is no such gradient.
+        As for `parametrized.parametrize_weights`, and if there is no such gradient.
     """
-    return packed_weight.parametrized(model, layers, lambda: ScaledSign(gradient))
+    return parametrized.parametrize_weights(model, layers, lambda: ScaledSign(gradient))

@@ -13,6 +13,7 @@ from torch import nn
 
 from compress_lib.binary import binaryconnect, bwn, dorefa, packed_weight, ternary, xnor
 from compress_lib.binary.binarization import Sign
+from compress_lib.network.replacing import replace_
 
 WEIGHTS = {
     "binaryconnect": binaryconnect.binarize,
@@ -107,12 +108,10 @@ def deploy(trained: nn.Module) -> nn.Module:
     TypeError, ValueError
         As for `packed_weight.pack` and the layers' ``to_packed``.
     """
-    deployed, forms = packed_weight.pack(trained), {}
-    for name, module in trained.named_modules(remove_duplicate=False):
+    deployed = packed_weight.pack(trained)
+    for name, module in trained.named_modules():
         if isinstance(module, _TRAIN_FORMS):
-            if module not in forms:
-                forms[module] = module.to_packed()
-            deployed = packed_weight.with_submodule(deployed, name, forms[module])
+            deployed = replace_(deployed, deployed.get_submodule(name), module.to_packed().eval())
     return deployed
 
 

@@ -10,7 +10,6 @@ them, and the activations, as PyTorch's own layers do. (``torch.stack((kept, sig
 
 import copy
 import math
-from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,48 +18,7 @@ from torch.nn.utils import parametrize
 
 from compress_lib import ops
 from compress_lib.binary.binarization import along_filters
-from compress_lib.network import targets
-
-_KINDS = (nn.Linear, nn.Conv2d)
-
-
-def parametrized(model: nn.Module, layers: Iterable[str] | None, make: Callable[[], nn.Module]) -> nn.Module:
-    """A copy with a parametrization on the ``weight`` of some layers.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Left as it is.
-    layers : iterable of str, optional
-        Names of layers of the kinds ``nn.Linear`` and ``nn.Conv2d``; without it all but the first and the last.
-    make : callable
-        Makes the parametrization of one layer.
-
-    Returns
-    -------
-    nn.Module
-
-    Raises
-    ------
-    TypeError
-        If ``model`` is no module, or ``layers`` a single string.
-    ValueError
-        If there is no such layer, it is parametrized already, or none is left.
-    """
-    if isinstance(layers, str):
-        raise TypeError(f"layers must be an iterable of names, got the single string {layers!r}")
-    found = {name: layer for name, layer in targets.prunable(model).items() if isinstance(layer, _KINDS)}
-    names = list(found)[1:-1] if layers is None else list(layers)
-    if unknown := [name for name in names if name not in found]:
-        raise ValueError(f"layers names {unknown}; the linear layers and convolutions of the model are {list(found)}")
-    if taken := [name for name in names if parametrize.is_parametrized(found[name])]:
-        raise ValueError(f"layers must not be parametrized before, but {taken} are")
-    if not names:
-        raise ValueError(f"layers must name one at least: without the first and the last of {list(found)} none is left")
-    converted = copy.deepcopy(model)
-    for name in names:
-        parametrize.register_parametrization(converted.get_submodule(name), "weight", make())
-    return converted
+from compress_lib.network.replacing import replace_
 
 
 @torch.no_grad()
@@ -83,16 +41,15 @@ def pack(model: nn.Module) -> nn.Module:
     ValueError
         If a convolution pads with something else than zeros, or another parametrization is stacked on such a one.
     """
-    packed, forms = copy.deepcopy(model).eval(), {}
-    for name, layer in model.named_modules(remove_duplicate=False):
+    packed = copy.deepcopy(model).eval()
+    for name, layer in model.named_modules():
         if parametrize.is_parametrized(layer, "weight") and hasattr(layer.parametrizations.weight[0], "parts"):
             chain = layer.parametrizations.weight
             if len(chain) > 1:
                 raise ValueError(f"model must have one parametrization on the weight of {name!r}, not {len(chain)}")
-            if layer not in forms:
-                kind = PackedConv2d if isinstance(layer, nn.Conv2d) else PackedLinear
-                forms[layer] = kind(layer, *chain[0].parts(chain.original))
-            packed = with_submodule(packed, name, forms[layer])
+            kind = PackedConv2d if isinstance(layer, nn.Conv2d) else PackedLinear
+            form = kind(layer, *chain[0].parts(chain.original)).eval()
+            packed = replace_(packed, packed.get_submodule(name), form)
     return packed
 
 
@@ -161,11 +118,3 @@ class PackedConv2d(_Packed):
         return (
             f"weight={self.shape}, stride={self.stride}, padding={self.padding}, bits={1 if self.kept is None else 2}"
         )
-
-
-def with_submodule(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """The model with one submodule replaced, in place; the new module if its name, "", is that of the whole."""
-    if not name:
-        return module.eval()
-    model.set_submodule(name, module.eval())
-    return model

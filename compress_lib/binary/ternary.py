@@ -26,8 +26,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from compress_lib.binary import packed_weight
 from compress_lib.binary.binarization import along_filters
+from compress_lib.network import parametrized
 
 RATIO = 0.7
 DISTRIBUTIONS = ("uniform", "gaussian", "laplace")
@@ -135,9 +135,9 @@ def ternarize(model: nn.Module, layers: Iterable[str] | None = None, *, per_filt
     Raises
     ------
     TypeError, ValueError
-        As for `packed_weight.parametrized`.
+        As for `parametrized.parametrize_weights`.
     """
-    return packed_weight.parametrized(model, layers, lambda: Ternary(per_filter))
+    return parametrized.parametrize_weights(model, layers, lambda: Ternary(per_filter))
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -3,10 +3,10 @@
 Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015, arXiv 1503.02531.
 """
 
-from numbers import Real
-
 from torch import Tensor
 from torch.nn import functional as F
+
+from compress_lib import checks
 
 
 def distillation_loss(
@@ -49,13 +49,8 @@ def distillation_loss(
             "student_logits and teacher_logits must both be (N, classes), "
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         )
-    for name, value in (("temperature", temperature), ("weight", weight)):
-        if not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight must be in [0, 1], got {weight}")
+    checks.positive("temperature", temperature)
+    checks.fraction("weight", weight, below_one=False)
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
     soft = temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress_lib.network import patches
+from compress_lib.network import watching
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def recalibrate_batch_norm(model: nn.Module, images: Tensor, *, batch_size: int 
         norm.momentum = None
         norm.train()
     whole = len(images) // batch_size * batch_size
-    for batch in patches.batches(model, images[: whole or None], batch_size):
+    for batch in watching.batches(model, images[: whole or None], batch_size):
         model(batch)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compress_lib.network import targets
+from compress_lib.network.parametrized import bake_
 
 
 class Mask(nn.Module):
@@ -106,25 +107,6 @@ def finalize(model: nn.Module) -> nn.Module:
         if _mask(module) is not None:
             bake_(module)
     return plain
-
-
-def bake_(layer: nn.Module) -> None:
-    """Replace a layer's parametrized ``weight`` by its value, in place: whatever the parametrization, it is gone.
-
-    Raises
-    ------
-    ValueError
-        If the weight is not parametrized.
-    """
-    # A deep copy shares the class that holds the property ``weight`` with its source, and removing the
-    # parametrization deletes that property: without a class of its own, the source would break.
-    cls = type(layer)
-    layer.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
-    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    if "bias" in layer._parameters:  # the weight came back last: restore the usual order weight, bias
-        bias = layer.bias
-        del layer.bias
-        layer.register_parameter("bias", bias)
 
 
 def _mask(module: nn.Module) -> Mask | None:

@@ -10,14 +10,13 @@ many images there are:
 """
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.data import normalize
+from compress_lib.network import watching
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -80,51 +79,6 @@ def per_feature(layer: nn.Module, channels: Tensor) -> Tensor:
     return channels.repeat_interleave(math.prod(layer.weight.shape[2:]))
 
 
-def batches(model: nn.Module, images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Batches of images, (N, C, H, W) uint8 (normalised here) or float, on the model's device."""
-    if len(images) == 0:
-        raise ValueError("images is empty")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    for batch in images.split(batch_size):
-        yield (normalize(batch) if batch.dtype == torch.uint8 else batch).to(device)
-
-
-def in_order(model: nn.Module, names: Iterable[str], images: Tensor) -> list[str]:
-    """Those of the named layers that run, in the order of their first calls."""
-    called = []
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name)) for name in names
-    ]
-    try:
-        with torch.no_grad():
-            model(next(batches(model, images[:1], 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(dict.fromkeys(called))
-
-
-def calls(model: nn.Module, name: str, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Input and output of the layer ``name`` in each of its calls while ``model`` runs on ``batch``.
-
-    Raises
-    ------
-    ValueError
-        If it is not called.
-    """
-    found = []
-    hook = model.get_submodule(name).register_forward_hook(lambda _, inputs, output: found.append((inputs[0], output)))
-    try:
-        model(batch)
-    finally:
-        hook.remove()
-    if not found:
-        raise ValueError(f"layer {name!r} is not called when the model runs")
-    return found
-
-
 @torch.no_grad()
 def moments(
     model: nn.Module,
@@ -153,9 +107,9 @@ def moments(
     layer = model.get_submodule(name)
     generator = torch.Generator().manual_seed(seed)
     gram, cross, energy = 0.0, 0.0, 0.0
-    for batch in batches(model, images, batch_size):
-        own = calls(model, name, batch)
-        for (x, y), (_, target) in zip(own, own if reference is None else calls(reference, name, batch)):
+    for batch in watching.batches(model, images, batch_size):
+        own = watching.calls(model, name, batch)
+        for (x, y), (_, target) in zip(own, own if reference is None else watching.calls(reference, name, batch)):
             x, y, target = (channels_second(layer, tensor) for tensor in (x, y, target))
             maps = math.prod(y.shape[2:])
             drawn = torch.rand(len(y), maps, generator=generator).topk(min(samples, maps)).indices.to(x.device)

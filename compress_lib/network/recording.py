@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress_lib.data import normalize
+from compress_lib.data import as_input
 from compress_lib.network import tracing
 from compress_lib.network.op_kinds import ELEMENTWISE, ELEMENTWISE_OPERATIONS, PER_CHANNEL
 from compress_lib.network.targets import PRUNABLE
@@ -170,7 +170,7 @@ def _record(recorder: _Recorder, images: Tensor, labels: Tensor | None) -> dict[
     images = images.to(device)
     with torch.set_grad_enabled(labels is not None):
         try:
-            logits = recorder.run(normalize(images) if images.dtype == torch.uint8 else images)
+            logits = recorder.run(as_input(images))
         except (RuntimeError, ValueError, IndexError) as error:
             raise ValueError(f"images of shape {tuple(images.shape)} do not run through the model: {error}") from error
         values, zeros = recorder.values, recorder.zeros

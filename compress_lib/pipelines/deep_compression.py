@@ -86,7 +86,7 @@ def compress(
     Returns
     -------
     (nn.Module, Report)
-        A plain network in evaluation mode, and one `kmeans.LayerRow` per layer whose weights are shared.
+        A plain network in evaluation mode, and one `kmeans.SharedLayer` per layer whose weights are shared.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib import training
+from compress_lib.network.watching import watching
 
 _BATCH = 500
 
@@ -237,23 +238,15 @@ def _watch(model: nn.Module, names: Collection[str], images: Tensor, what: Calla
         raise ValueError(
             f"the model has no block {unknown[0]!r}; its children are {list(dict(model.named_children()))}"
         )
-    found, handles = {name: [] for name in names}, []
+    found: dict[str, list] = {name: [] for name in names}
 
-    def recorder(name: str) -> Callable:
-        def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            if len(inputs) != 1 or not isinstance(output, Tensor) or output.dim() < 2:
-                raise ValueError(f"block {name!r} does not take one tensor and return one of shape (N, C, …)")
-            found[name].append(what(inputs[0], output))
+    def note(name: str, inputs: tuple, output: Tensor) -> None:
+        if len(inputs) != 1 or not isinstance(output, Tensor) or output.dim() < 2:
+            raise ValueError(f"block {name!r} does not take one tensor and return one of shape (N, C, …)")
+        found[name].append(what(inputs[0], output))
 
-        return record
-
-    try:
-        for name in found:
-            handles.append(modules[name].register_forward_hook(recorder(name)))
+    with watching(model, found, note):
         training.predict(model, images, batch_size=_BATCH)
-    finally:
-        for handle in handles:
-            handle.remove()
     batches = -(-len(images) // _BATCH)
     for name, parts in found.items():
         if len(parts) != batches:

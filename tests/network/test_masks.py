@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from compress_lib.network import masks
+from compress_lib.network.parametrized import bake_
 
 
 def halves(model, *names, seed=0):
@@ -153,14 +154,14 @@ def test_baking_gives_a_copy_its_value_and_leaves_the_source_parametrized(networ
     parametrizations.weight_norm(network[4])
     weight = network[4].weight.detach().clone()
     plain = copy.deepcopy(network)
-    masks.bake_(plain[4])
+    bake_(plain[4])
     assert not parametrize.is_parametrized(plain[4])
     assert list(plain[4]._parameters) == ["weight", "bias"]
     assert torch.equal(plain[4].weight, weight)
     assert parametrize.is_parametrized(network[4])
     assert torch.equal(network[4].weight, weight)
     with pytest.raises(ValueError, match="parametriz"):
-        masks.bake_(plain[4])
+        bake_(plain[4])
 
 
 def test_a_mask_on_a_model_that_is_one_layer():

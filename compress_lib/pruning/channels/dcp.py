@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.network import patches
+from compress_lib.network import patches, watching
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
 from compress_lib.pruning.surgery import SurgeryReport
@@ -216,8 +216,8 @@ def _losses(
     model: nn.Module, original: nn.Module, reader: str, images: Tensor, labels: Tensor, weight: float, seed: int
 ) -> Losses:
     """The data of one layer: what reaches it now, and what it made of the same images in the original network."""
-    now = [patches.calls(model, reader, batch) for batch in patches.batches(model, images, 250)]
-    then = [patches.calls(original, reader, batch) for batch in patches.batches(original, images, 250)]
+    now = [watching.calls(model, reader, batch) for batch in watching.batches(model, images, 250)]
+    then = [watching.calls(original, reader, batch) for batch in watching.batches(original, images, 250)]
     if len(now[0]) > 1:
         raise ValueError(f"layer {reader!r} is called {len(now[0])} times in one run; DCP judges by one call")
     inputs, targets = torch.cat([calls[0][0] for calls in now]), torch.cat([calls[0][1] for calls in then])

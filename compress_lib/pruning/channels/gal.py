@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib.network import patches
+from compress_lib.network import watching
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
 from compress_lib.pruning.surgery import SurgeryReport
@@ -153,7 +153,7 @@ def _multiply(model: nn.Module, candidate: consumers.Candidate, mask: Tensor) ->
 
 def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_lr, batch_size) -> list[Tensor]:
     """The masks after training; the student's weights change in place."""
-    classes = teacher(next(patches.batches(teacher, images[:1], 1))).shape[1]
+    classes = teacher(next(watching.batches(teacher, images[:1], 1))).shape[1]
     discriminator = nn.Sequential(
         nn.Linear(classes, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1)
     ).to(masks[0].device)
@@ -162,7 +162,7 @@ def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_
     for _ in range(epochs):
         time = 1.0
         order = torch.randperm(len(images))[: len(images) // batch_size * batch_size]
-        for batch in patches.batches(student, images[order], batch_size):
+        for batch in watching.batches(student, images[order], batch_size):
             with torch.no_grad():
                 real = teacher(batch)
             fake = student(batch)

@@ -18,19 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress_lib.network import patches
+from compress_lib.network import patches, watching
 from compress_lib.network.patches import Moments
 from compress_lib.pruning.surgery import SurgeryReport
-from compress_lib.report import Report
+from compress_lib.report import LayerRow, Report
 
 
 @dataclass
-class LayerRow:
+class RefittedLayer(LayerRow):
     """One refitted layer. The errors are ``Σ ‖y − ŷ‖² / Σ ‖y‖²`` on the sampled positions."""
 
-    layer: str
-    weights: int
-    kept: int
     samples: int
     error_before: float
     error_after: float
@@ -69,7 +66,7 @@ def least_squares(
     model : nn.Module
         A copy of ``pruned`` with new weights, in evaluation mode.
     report : Report
-        One `LayerRow` per refitted layer; ``skipped`` says why a layer that lost inputs was not refitted.
+        One `RefittedLayer` per refitted layer; ``skipped`` says why a layer that lost inputs was not refitted.
 
     Raises
     ------
@@ -78,7 +75,7 @@ def least_squares(
     """
     _check_ridge(ridge)
     reference, model = copy.deepcopy(original).eval(), copy.deepcopy(pruned).eval()
-    order = patches.in_order(model, removal.kept_inputs, images)
+    order = watching.in_order(model, removal.kept_inputs, images)
     rows, idle = [], [name for name in removal.kept_inputs if name not in order]
     skipped = dict.fromkeys(idle, "it does not run in evaluation mode")
     for name in order:
@@ -98,7 +95,9 @@ def least_squares(
         )
         before, after = refit_(layer, sums, ridge=ridge)
         weights = reference.get_submodule(name).weight.numel()
-        rows.append(LayerRow(name, weights, layer.weight.numel(), sums.samples, before, after))
+        rows.append(
+            RefittedLayer(name, type(layer).__name__, weights, layer.weight.numel(), sums.samples, before, after)
+        )
     warnings = [
         f"layer {row.layer!r} has {row.samples:,} positions for {size:,} unknowns per output; use more images"
         for row in rows

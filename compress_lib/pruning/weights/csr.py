@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress_lib import files
+from compress_lib import checks, files
 from compress_lib.network import masks
-from compress_lib.report import Report
+from compress_lib.network.replacing import replace_
+from compress_lib.report import LayerRow, Report
 
 _FORMAT = "CSR linear layer 2"
 
@@ -74,12 +75,9 @@ def break_even_sparsity(shape: Sequence[int], *, index_bytes: int = 4, value_byt
 
 
 @dataclass
-class LayerRow:
+class SparseLayer(LayerRow):
     """One layer in CSR. The bytes include the bias."""
 
-    layer: str
-    weights: int
-    kept: int
     sparsity: float
     dense_nbytes: int
     csr_nbytes: int
@@ -99,17 +97,17 @@ def convert(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.
     Returns
     -------
     (nn.Module, Report)
-        A copy without masks, and one `LayerRow` per converted layer; ``skipped`` says why the others were not.
+        A copy without masks, and one `SparseLayer` per converted layer; ``skipped`` says why the others were not.
 
     Raises
     ------
     ValueError
         If ``min_sparsity`` is outside [0, 1].
     """
-    if min_sparsity is not None and not 0 <= min_sparsity <= 1:
-        raise ValueError(f"min_sparsity must be in [0, 1], got {min_sparsity}")
+    if min_sparsity is not None:
+        checks.fraction("min_sparsity", min_sparsity, below_one=False)
     converted = masks.finalize(model)
-    rows, skipped, replacements = [], {}, {}
+    rows, skipped, replacements = [], {}, []
     for name, module in converted.named_modules():
         if next(module.parameters(recurse=False), None) is None:
             continue
@@ -118,15 +116,19 @@ def convert(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.
             continue
         layer = CSRLinear.from_dense(module)
         weights, kept = module.weight.numel(), len(layer.values)
-        row = LayerRow(name, weights, kept, 1 - kept / weights, _dense_nbytes(module), layer.nbytes)
+        row = SparseLayer(
+            name, type(module).__name__, weights, kept, 1 - kept / weights, _dense_nbytes(module), layer.nbytes
+        )
         if min_sparsity is None and row.csr_nbytes >= row.dense_nbytes:
             skipped[name] = f"{row.csr_nbytes:,} bytes in CSR against {row.dense_nbytes:,} dense"
         elif min_sparsity is not None and row.sparsity < min_sparsity:
             skipped[name] = f"sparsity {row.sparsity:.2%} is below {min_sparsity:.2%}"
         else:
             rows.append(row)
-            replacements[id(module)] = layer
-    return _replace(converted, replacements), Report(rows, skipped, title="Linear layers in CSR")
+            replacements.append((module, layer))
+    for module, layer in replacements:  # now, as the loop above walks through the model
+        converted = replace_(converted, module, layer)
+    return converted, Report(rows, skipped, title="Linear layers in CSR")
 
 
 class CSRLinear(nn.Module):
@@ -246,14 +248,3 @@ def _narrow(module: CSRLinear, state_dict: dict[str, Tensor], prefix: str, local
 
 def _dense_nbytes(linear: nn.Linear) -> int:
     return sum(parameter.nbytes for parameter in linear.parameters())
-
-
-def _replace(model: nn.Module, replacements: dict[int, nn.Module]) -> nn.Module:
-    """Put new layers in the place of old ones, given by id, wherever the model holds them."""
-    if id(model) in replacements:
-        return replacements[id(model)]
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if id(child) in replacements:
-                parent._modules[name] = replacements[id(child)]
-    return model

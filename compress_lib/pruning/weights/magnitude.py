@@ -15,24 +15,20 @@ is pruned further: what was removed stays removed.
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compress_lib import checks
 from compress_lib.network import masks, targets
-from compress_lib.report import Report
+from compress_lib.report import LayerRow, Report
 
 
 @dataclass
-class LayerRow:
+class PrunedLayer(LayerRow):
     """One pruned layer. ``threshold`` parts the removed weights from the kept ones; each function says how."""
 
-    layer: str
-    kind: str
-    weights: int
-    kept: int
     sparsity: float
     threshold: float
 
@@ -65,7 +61,7 @@ def prune(
     Returns
     -------
     (nn.Module, Report)
-        The masked model, and one `LayerRow` per layer whose ``threshold`` is the smallest magnitude kept (infinite if
+        The masked model, and one `PrunedLayer` per layer whose ``threshold`` is the smallest magnitude kept (infinite if
         none is): pruning by that threshold gives the same masks, ties aside.
 
     Raises
@@ -82,7 +78,7 @@ def prune(
     if scope == "global":
         if isinstance(sparsity, Mapping):
             raise ValueError('a sparsity per layer needs scope="layer"')
-        _check_sparsity(sparsity, "sparsity")
+        checks.fraction("sparsity", sparsity)
         pooled = torch.cat([magnitude.flatten() for magnitude in magnitudes.values()])
         keep = ~_smallest(pooled, round(sparsity * pooled.numel()))
         cut = _smallest_kept(pooled, keep)
@@ -90,7 +86,7 @@ def prune(
         keeps = {name: part.view_as(magnitudes[name]) for name, part in zip(magnitudes, parts)}
         thresholds = dict.fromkeys(magnitudes, cut)
     else:
-        wanted = _per_layer(sparsity, "sparsity", magnitudes, _check_sparsity)
+        wanted = _per_layer(sparsity, "sparsity", magnitudes, checks.fraction)
         keeps = {name: ~_smallest(magnitudes[name], round(s * magnitudes[name].numel())) for name, s in wanted.items()}
         thresholds = {name: _smallest_kept(magnitudes[name], keep) for name, keep in keeps.items()}
     return _apply(model, keeps, thresholds, exclude, f"Magnitude pruning, scope {scope}")
@@ -113,7 +109,7 @@ def prune_by_threshold(
     Returns
     -------
     (nn.Module, Report)
-        The masked model, and one `LayerRow` per layer with its t.
+        The masked model, and one `PrunedLayer` per layer with its t.
 
     Raises
     ------
@@ -121,7 +117,7 @@ def prune_by_threshold(
         For a negative or non-finite threshold, an unknown layer name, non-finite weights, or nothing to prune.
     """
     weights = _weights(model, exclude)
-    wanted = _per_layer(thresholds, "thresholds", weights, _check_non_negative)
+    wanted = _per_layer(thresholds, "thresholds", weights, checks.non_negative)
     keeps = {name: weights[name][0].abs() >= t for name, t in wanted.items()}
     return _apply(model, keeps, wanted, exclude, "Pruning by threshold")
 
@@ -151,7 +147,7 @@ def prune_by_sigma(
     Returns
     -------
     (nn.Module, Report)
-        The masked model, and one `LayerRow` per layer whose ``threshold`` is k·σ.
+        The masked model, and one `PrunedLayer` per layer whose ``threshold`` is k·σ.
 
     Raises
     ------
@@ -162,7 +158,7 @@ def prune_by_sigma(
         raise ValueError(f"centre must be 'mean' or 'zero', got {centre!r}")
     weights = _weights(model, exclude)
     keeps, thresholds = {}, {}
-    for name, multiple in _per_layer(k, "k", weights, _check_non_negative).items():
+    for name, multiple in _per_layer(k, "k", weights, checks.non_negative).items():
         weight, mask = weights[name]
         weight = weight.double()
         left = weight[mask]
@@ -205,33 +201,19 @@ def _smallest_kept(magnitude: Tensor, keep: Tensor) -> float:
     return kept.min().item() if kept.numel() else math.inf
 
 
-def _check_sparsity(value: float, argument: str) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a number, got {type(value).__name__}")
-    if not 0 <= value < 1:
-        raise ValueError(f"{argument} must be in [0, 1), got {value}")
-
-
-def _check_non_negative(value: float, argument: str) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a number, got {type(value).__name__}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{argument} must be finite and at least 0, got {value}")
-
-
 def _per_layer(
-    values: float | Mapping[str, float], argument: str, layers: Collection[str], check: Callable[[float, str], None]
+    values: float | Mapping[str, float], argument: str, layers: Collection[str], check: Callable[[str, float], float]
 ) -> dict[str, float]:
     """One checked number per layer, from one number for all or a mapping for some."""
     if not isinstance(values, Mapping):
-        check(values, argument)
+        check(argument, values)
         return dict.fromkeys(layers, values)
     if unknown := sorted(values.keys() - set(layers)):
         raise ValueError(f"{argument} names {unknown}, which are not among the layers to prune: {list(layers)}")
     if not values:
         raise ValueError(f"{argument} names no layer; the layers to prune are {list(layers)}")
     for name, value in values.items():
-        check(value, f"{argument}[{name!r}]")
+        check(f"{argument}[{name!r}]", value)
     return dict(values)
 
 
@@ -249,7 +231,7 @@ def _apply(
             continue
         kind = parametrize.type_before_parametrizations(module).__name__
         total, kept = final[name].numel(), int(final[name].sum())
-        rows.append(LayerRow(name, kind, total, kept, 1 - kept / total, thresholds[name]))
+        rows.append(PrunedLayer(name, kind, total, kept, 1 - kept / total, thresholds[name]))
     warnings = [
         f"layer {row.layer!r} loses all its {row.weights:,} weights, so only its bias is left"
         for row in rows

@@ -3,6 +3,8 @@
 Iterative pruning is a loop: prune a little, train, prune a little more. A schedule lists the sparsity of each round.
 """
 
+from compress_lib import checks
+
 
 def sparsity_schedule(final_sparsity: float, rounds: int, kind: str = "geometric") -> list[float]:
     """The sparsity to reach in each round.
@@ -34,8 +36,7 @@ def sparsity_schedule(final_sparsity: float, rounds: int, kind: str = "geometric
     >>> [round(s, 3) for s in sparsity_schedule(0.875, 3)]
     [0.5, 0.75, 0.875]
     """
-    if not 0 <= final_sparsity < 1:
-        raise ValueError(f"final_sparsity must be in [0, 1), got {final_sparsity}")
+    checks.fraction("final_sparsity", final_sparsity)
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     steps = [t / rounds for t in range(1, rounds)]

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress_lib.network import masks, targets
-from compress_lib.report import Report
+from compress_lib.network import targets
+from compress_lib.network.parametrized import bake_
+from compress_lib.report import LayerRow, Report
 
 # The part of the weights that is frozen after each step, as the paper has it for VGG-16 and the ResNets ("5 bits"), for
 # AlexNet and GoogLeNet at 5 bits, and for ResNet-18 at 4 to 2. The fewer the bits, the more steps it took, and networks
@@ -128,16 +129,12 @@ class Frozen(nn.Module):
 
 
 @dataclass
-class LayerRow:
+class IncrementalLayer(LayerRow):
     """One layer. ``kept`` counts the weights that are not zero, ``frozen`` those at a level for good.
 
     ``rmse`` is the root mean square change of the weights that this step froze, 0 if there are none.
     """
 
-    layer: str
-    kind: str
-    weights: int
-    kept: int
     sparsity: float
     frozen: int
     bits: int
@@ -171,7 +168,7 @@ def step(
     Returns
     -------
     (nn.Module, Report)
-        A copy to train on, and one `LayerRow` per quantized layer.
+        A copy to train on, and one `IncrementalLayer` per quantized layer.
 
     Raises
     ------
@@ -216,7 +213,7 @@ def step(
         parametrize.register_parametrization(layer, "weight", state)
         kept, total, frozen = int(layer.weight.count_nonzero()), weight.numel(), int(state.frozen.sum())
         n1, n2 = state.n1, state.n2
-        rows.append(LayerRow(name, kind, total, kept, 1 - kept / total, frozen, wanted[name], n1, n2, rmse))
+        rows.append(IncrementalLayer(name, kind, total, kept, 1 - kept / total, frozen, wanted[name], n1, n2, rmse))
     return quantized, Report(rows, skipped, title=f"Incremental quantization, {portion:.1%} frozen")
 
 
@@ -253,7 +250,7 @@ def _plain(model: nn.Module, names: Iterable[str]) -> nn.Module:
     plain = copy.deepcopy(model)
     for name in names:
         if parametrize.is_parametrized(layer := plain.get_submodule(name), "weight"):
-            masks.bake_(layer)
+            bake_(layer)
     return plain
 
 

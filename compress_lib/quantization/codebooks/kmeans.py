@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress_lib.network import masks, targets
+from compress_lib.network import targets
+from compress_lib.network.parametrized import bake_
 from compress_lib.quantization.codebooks.sorted_weights import SortedWeights, array
-from compress_lib.report import Report
+from compress_lib.report import LayerRow, Report
 
 
 def cluster(
@@ -136,13 +137,9 @@ class SharedWeights(nn.Module):
 
 
 @dataclass
-class LayerRow:
+class SharedLayer(LayerRow):
     """One layer with shared weights. ``rmse`` is the root mean square change of its kept weights."""
 
-    layer: str
-    kind: str
-    weights: int
-    kept: int
     sparsity: float
     centroids: int
     rmse: float
@@ -166,7 +163,7 @@ def share(
     Returns
     -------
     (nn.Module, Report)
-        A copy whose weights are `SharedWeights`, and one `LayerRow` per layer that has them.
+        A copy whose weights are `SharedWeights`, and one `SharedLayer` per layer that has them.
 
     Raises
     ------
@@ -189,7 +186,7 @@ def share(
             skipped[full_name] = "no k given"
             continue
         if parametrize.is_parametrized(layer, "weight"):
-            masks.bake_(layer)
+            bake_(layer)
         weight = layer.weight.detach()
         kept = weight != 0 if keep_zeros else torch.ones_like(weight, dtype=torch.bool)
         count, total = int(kept.sum()), weight.numel()
@@ -203,7 +200,7 @@ def share(
         codes = torch.zeros_like(weight, dtype=found.dtype)
         codes[kept] = found
         rmse = math.sqrt(sse(weight[kept], centroids, found) / count)
-        rows.append(LayerRow(name, type(layer).__name__, total, count, 1 - count / total, len(centroids), rmse))
+        rows.append(SharedLayer(name, type(layer).__name__, total, count, 1 - count / total, len(centroids), rmse))
         parametrize.register_parametrization(layer, "weight", SharedWeights(codes, kept, len(centroids)))
         with torch.no_grad():
             layer.parametrizations.weight.original.copy_(centroids)
@@ -233,5 +230,5 @@ def finalize(model: nn.Module) -> nn.Module:
     for layer in list(plain.modules()):
         stack = layer.parametrizations.weight if parametrize.is_parametrized(layer, "weight") else ()
         if any(isinstance(parametrization, SharedWeights) for parametrization in stack):
-            masks.bake_(layer)
+            bake_(layer)
     return plain

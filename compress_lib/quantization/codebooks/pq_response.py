@@ -27,14 +27,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress_lib.network import masks, patches
+from compress_lib.network import masks, patches, watching
 from compress_lib.network.patches import Moments
 from compress_lib.quantization.codebooks import product, subspaces
 from compress_lib.report import Report
 
 
 @dataclass
-class LayerRow(product.LayerRow):
+class ResponseLayer(product.ProductLayer):
     """One layer. The errors are ``Σ ‖y − ŷ‖² / Σ ‖y‖²`` on the sampled positions: of plain product quantization, and of
     the codewords and codes that started from it."""
 
@@ -72,7 +72,7 @@ def quantize(
     Returns
     -------
     (nn.Module, Report)
-        A copy in evaluation mode, of the kind and the bytes that `product.quantize` returns, and one `LayerRow` per
+        A copy in evaluation mode, of the kind and the bytes that `product.quantize` returns, and one `ResponseLayer` per
         quantized layer; ``skipped`` says why the others were not.
 
     Raises
@@ -87,7 +87,7 @@ def quantize(
     reference = masks.finalize(model).eval()
     plain, report = product.quantize(reference, sizes, seed=seed)
     quantized = copy.deepcopy(reference)
-    order = patches.in_order(quantized, [row.layer for row in report.rows], images)
+    order = watching.in_order(quantized, [row.layer for row in report.rows], images)
     skipped = report.skipped | {row.layer: "it does not run" for row in report.rows if row.layer not in order}
     rows = []
     for name in order:
@@ -100,7 +100,7 @@ def quantize(
         )
         codebooks, codes, errors = fit(sums, layer, *_start(plain.get_submodule(name)), sweeps=sweeps, ridge=ridge)
         described = product.row(name, layer, codebooks, codes)
-        rows.append(LayerRow(**vars(described), samples=sums.samples, error_plain=errors[0], error=errors[-1]))
+        rows.append(ResponseLayer(**vars(described), samples=sums.samples, error_plain=errors[0], error=errors[-1]))
         quantized = product.install_(quantized, layer, codebooks, codes)
     return quantized, Report(rows, skipped, title="Product quantization, fitted to responses")
 

@@ -26,8 +26,9 @@ from torch.nn.utils import parametrize
 
 from compress_lib.coding import bits
 from compress_lib.network import masks, targets
+from compress_lib.network.replacing import replace_
 from compress_lib.quantization.codebooks.subspaces import join, kmeans, means, reconstruct, split, table_rows
-from compress_lib.report import Report
+from compress_lib.report import LayerRow, Report
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -136,13 +137,9 @@ class ProductWeight(_Codes):
 
 
 @dataclass
-class LayerRow:
+class ProductLayer(LayerRow):
     """One layer. The bytes are those of its state dict, bias included; ``rmse`` is the weights' change."""
 
-    layer: str
-    kind: str
-    weights: int
-    kept: int
     d: int
     k: int
     dense_nbytes: int
@@ -167,7 +164,7 @@ def quantize(
     Returns
     -------
     (nn.Module, Report)
-        A copy, and one `LayerRow` per quantized layer; ``skipped`` says why the others were not.
+        A copy, and one `ProductLayer` per quantized layer; ``skipped`` says why the others were not.
 
     Raises
     ------
@@ -204,14 +201,14 @@ def fit(layer: nn.Module, d: int, k: int, *, seed: int = 0) -> tuple[Tensor, Ten
     return kmeans(split(layer.weight.detach(), d), k, seed=seed)
 
 
-def row(name: str, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> LayerRow:
+def row(name: str, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> ProductLayer:
     """What a report says of a dense layer and its codewords and codes."""
     weight, (_, k, d) = layer.weight.detach(), codebooks.shape
     error = join(reconstruct(codebooks, codes), weight.shape) - weight
     dense = sum(parameter.nbytes for parameter in layer.parameters())
     nbytes = dense - weight.nbytes + codebooks.nbytes + bits.nbytes(codes.numel(), _width(k))
     rmse = error.double().square().mean().sqrt().item()
-    return LayerRow(name, type(layer).__name__, weight.numel(), weight.numel(), d, k, dense, nbytes, rmse)
+    return ProductLayer(name, type(layer).__name__, weight.numel(), weight.numel(), d, k, dense, nbytes, rmse)
 
 
 def install_(model: nn.Module, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> nn.Module:
@@ -225,8 +222,4 @@ def install_(model: nn.Module, layer: nn.Module, codebooks: Tensor, codes: Tenso
         return model
     new = ProductQuantizedLinear(codebooks, codes, None if layer.bias is None else layer.bias.detach().clone())
     new.train(layer.training)
-    if layer is model:
-        return new
-    for parent in model.modules():
-        parent._modules.update({name: new for name, child in parent._modules.items() if child is layer})
-    return model
+    return replace_(model, layer, new)

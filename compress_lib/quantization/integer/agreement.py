@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, inference_mode
 
-from compress_lib.quantization.integer import fake_quant
+from compress_lib.data import as_input
 from compress_lib.quantization.integer.conversion import IntegerRun
 
 
@@ -65,7 +65,7 @@ def measure(deployed: fx.GraphModule, images: Tensor, *, rounding: str = "once",
         raise ValueError("images is empty: there are no predictions to compare")
     run, agreeing = _Compared(deployed, rounding=rounding), 0
     with inference_mode():
-        for batch in map(fake_quant.as_input, images.split(batch_size)):
+        for batch in map(as_input, images.split(batch_size)):
             agreeing += int((run.run(batch).argmax(1) == deployed(batch).argmax(1)).sum())
     return Agreement(len(images), agreeing, list(run.layers.values()))
 

@@ -11,7 +11,7 @@ zero point 0, and a scale per output channel or one for all, which follows the w
 import torch
 from torch import Tensor, nn
 
-from compress_lib.data import normalize
+from compress_lib.data import as_input
 from compress_lib.quantization.integer import affine, observers
 from compress_lib.quantization.integer.observers import Observer
 from compress_lib.quantization.integer.qparams import QParams
@@ -223,8 +223,3 @@ def calibrate(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> N
             if isinstance(module, FakeQuantizedLayer):
                 module.weight_quantizer.fit(module.layer.weight)
     network.train(training)
-
-
-def as_input(images: Tensor) -> Tensor:
-    """What a network takes for images, as in `training.predict`: uint8 is normalised, float stays as it is."""
-    return normalize(images) if images.dtype == torch.uint8 else images

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress_lib.network import targets, tracing
+from compress_lib.network.replacing import replace_
 from compress_lib.report import Report
 
 _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # with the number of axes of a map
@@ -76,7 +77,7 @@ def fold(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Report]:
         _fold_(layer, norm)
         if not all(parameter.isfinite().all() for parameter in layer.parameters()):
             raise ValueError(f"{norm_name!r} folded into {layer_name!r} makes weights that are NaN or infinite")
-        _replace_(folded, norm, nn.Identity().eval())
+        replace_(folded, norm, nn.Identity().eval())
         rows.append(Folded(norm_name, layer_name, norm.num_features, before, _numbers(layer)))
     return folded, Report(rows, skipped, title="Folded batch normalisations")
 
@@ -162,10 +163,3 @@ def _fold_(layer: nn.Module, norm: _BatchNorm) -> None:
 def _numbers(module: nn.Module) -> int:
     """Parameters and running statistics; the counter of batches is none of the network's numbers."""
     return sum(tensor.numel() for tensor in module.state_dict().values() if tensor.is_floating_point())
-
-
-def _replace_(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is old:
-                parent._modules[name] = new

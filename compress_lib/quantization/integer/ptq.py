@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor, fx, nn
 
+from compress_lib.data import as_input
 from compress_lib.quantization.integer import conversion, fake_quant, roles
 from compress_lib.quantization.integer.conversion import Bits
 from compress_lib.report import Report
@@ -96,7 +97,7 @@ def example(images: Tensor) -> Tensor:
         raise TypeError(f"images must be a tensor, got {type(images).__name__}")
     if not len(images):
         raise ValueError("images is empty: ranges need something to be observed on")
-    return fake_quant.as_input(images[:2])
+    return as_input(images[:2])
 
 
 def report(deployed: fx.GraphModule, title: str) -> QuantizationReport:

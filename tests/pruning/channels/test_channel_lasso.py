@@ -7,7 +7,7 @@ from sklearn.linear_model import Lasso, lars_path_gram
 from torch import nn
 
 from compress_lib.models import zoo
-from compress_lib.network import patches
+from compress_lib.network import watching
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import channel_lasso, consumers, reconstruction
 from compress_lib.training import accuracy
@@ -174,7 +174,7 @@ def test_a_count_out_of_range_is_refused(count):
 def contributions(model, reference, name, seen=None):
     """Z_c of a convolution for W_c of norm 1, and its target without the bias, by position and output."""
     layer = model.get_submodule(name)
-    ((x, _),), ((_, y),) = patches.calls(model, name, IMAGES), patches.calls(reference, name, IMAGES)
+    ((x, _),), ((_, y),) = watching.calls(model, name, IMAGES), watching.calls(reference, name, IMAGES)
     columns = []
     for c in range(x.shape[1]):
         weight = layer.weight[:, c : c + 1]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
-from compress_lib.network import patches
+from compress_lib.network import patches, watching
 from compress_lib.network.batch_norm import recalibrate_batch_norm
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import reconstruction
@@ -303,7 +303,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="images is empty"):
         reconstruction.least_squares(model, pruned, removal, IMAGES[:0])
     with pytest.raises(ValueError, match="'0' is not called"):
-        patches.calls(Uncalled(), "0", IMAGES)
+        watching.calls(Uncalled(), "0", IMAGES)
 
 
 class Uncalled(nn.Sequential):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
-from compress_lib.network import patches
+from compress_lib.network import watching
 from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, thinet
 from compress_lib.training import accuracy
@@ -132,7 +132,7 @@ def test_gram_matrix_is_of_the_contributions(layer):
     model = network()
     (candidate,), _ = consumers.candidates(model, IMAGES[:2], [layer])
     ((reader, units),) = candidate.readers.items()
-    ((x, y),) = patches.calls(model, reader, IMAGES)
+    ((x, y),) = watching.calls(model, reader, IMAGES)
     z = single_outputs(model.get_submodule(reader), x, units, candidate.size)
     gram, correlation = consumers.measure(model, candidate, IMAGES, samples=ALL)
     torch.testing.assert_close(gram, z @ z.T, rtol=1e-5, atol=1e-5)
@@ -149,8 +149,8 @@ def test_several_readers_stack_and_other_channels_are_the_rest():
     stacked, targets = [], []
     for reader, units in candidate.readers.items():
         layer = model.get_submodule(reader)
-        ((x, _),) = patches.calls(model, reader, IMAGES)
-        ((_, y),) = patches.calls(reference, reader, IMAGES)
+        ((x, _),) = watching.calls(model, reader, IMAGES)
+        ((_, y),) = watching.calls(reference, reader, IMAGES)
         stacked.append(single_outputs(layer, x, units, 5))
         rest = layer(x * (units == -1).view(1, -1, 1, 1))
         targets.append((y - rest).detach().flatten().double())
@@ -182,7 +182,7 @@ def test_layers_are_chosen_in_turn_each_in_the_network_that_the_earlier_ones_lef
     pruned, report = thinet.prune(model, IMAGES[:2], {"3": 0.5, "0": 0.5}, IMAGES, rescale=False, samples=ALL)
     wide, removed = model, {}
     for layer, reader, size, count in (("0", 3, 8, 4), ("3", 6, 6, 3)):
-        ((x, _),) = patches.calls(wide, str(reader), IMAGES)
+        ((x, _),) = watching.calls(wide, str(reader), IMAGES)
         units = torch.arange(size).repeat_interleave(4 if reader == 6 else 1)
         z = single_outputs(wide[reader], x, units, size)
         removed[layer] = thinet.greedy(z @ z.T, count).sort().values.tolist()
@@ -200,7 +200,7 @@ def test_scales_are_multiplied_into_the_weights_that_read():
     scaled, again = thinet.prune(model, IMAGES[:2], {"3": 0.5}, IMAGES, samples=ALL)
     assert torch.equal(report.kept_outputs["3"], again.kept_outputs["3"])
     kept = report.kept_outputs["3"].tolist()
-    ((x, _),) = patches.calls(model, "6", IMAGES)
+    ((x, _),) = watching.calls(model, "6", IMAGES)
     z = single_outputs(model[6], x, torch.arange(6).repeat_interleave(4), 6).numpy()
     expected = np.linalg.lstsq(z[kept].T, z.sum(0), rcond=None)[0]
     ratio = (scaled[6].weight / plain[6].weight).detach().view(4, 3, 4)
