@@ -112,7 +112,7 @@ def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]
 
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
-    return conversion.skeleton(network, tuple(example_shape), settings)
+    return conversion.build_deployed(network, tuple(example_shape), settings)
 
 
 def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:

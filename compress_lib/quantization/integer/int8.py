@@ -11,22 +11,17 @@ one rounding, half to even. `integer` applies M in fixed point, as Jacob does fo
 rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with the
 two roundings of his library, about one in 2,000.
 
-Three cases compute in float32 between the codes (``layer.kernel`` tells of the first two). More than 8 bits, which no
-kernel multiplies. A processor without VNNI, where oneDNN adds pairs of products in int16 that saturates:
-255 · 127 + 255 · 127 becomes 32,767, half of what it is, without a word. Weights from −127 do not prevent that; 7 bits in
-either factor do, and keep the int8 kernel. And three kinds of convolutions which oneDNN (of torch 2.14 and 2.15) gets
-wrong, also without a word, or crashes: the first window lies in the padding alone; it reaches over the whole image and
-beyond; or the stride is above one and the output one column wide.
+Two cases compute in float32 between the codes: more than 8 bits, which no kernel multiplies, and what `onednn` says that
+its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of images among the latter.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress_lib.quantization.integer.integer_layer import QuantizedLayer, settings
-from compress_lib.quantization.integer.qparams import Dequantize, QParams, Quantize
-
-__all__ = ["Dequantize", "QParams", "Quantize", "QuantizedConv2d", "QuantizedLinear"]
+from compress_lib.quantization.integer import onednn
+from compress_lib.quantization.integer.qparams import QParams
+from compress_lib.quantization.integer.quantized_layer import QuantizedLayer, check_settings
 
 
 class QuantizedLinear(QuantizedLayer):
@@ -34,53 +29,21 @@ class QuantizedLinear(QuantizedLayer):
 
     Parameters
     ----------
-    in_features, out_features, bias : as of ``nn.Linear``.
-    per_channel : bool
-        A weight scale for each output, or one for all.
-    weight_bits : int
-        From 2 to 16.
-    input_bits : int
-        From 1 to 16.
-    output_bits : int, optional
-        From 1 to 16; None for float32 numbers.
-    relu : bool
-        Whether a ReLU follows.
-
-    Raises
-    ------
-    ValueError
-        If a number of bits is out of range.
+    in_features, out_features : as of ``nn.Linear``.
+    **settings : ``bias``, ``per_channel``, ``weight_bits``, ``input_bits``, ``output_bits`` and ``relu``
+        As of `QuantizedLayer`, errors included.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        bias: bool = True,
-        per_channel: bool = True,
-        weight_bits: int = 8,
-        input_bits: int = 8,
-        output_bits: int | None = 8,
-        relu: bool = False,
-    ) -> None:
-        super().__init__(
-            (out_features, in_features),
-            bias=bias,
-            per_channel=per_channel,
-            weight_bits=weight_bits,
-            input_bits=input_bits,
-            output_bits=output_bits,
-            relu=relu,
-        )
+    def __init__(self, in_features: int, out_features: int, **settings) -> None:
+        super().__init__((out_features, in_features), **settings)
         self.in_features, self.out_features = in_features, out_features
 
     @classmethod
     def from_dense(
         cls,
         layer: nn.Linear,
-        input_grid: QParams,
-        output_grid: QParams | None,
+        input_qparams: QParams,
+        output_qparams: QParams | None,
         *,
         weight_scale: Tensor,
         weight_bits: int = 8,
@@ -91,9 +54,9 @@ class QuantizedLinear(QuantizedLayer):
         Parameters
         ----------
         layer : nn.Linear
-        input_grid : Grid
+        input_qparams : QParams
             Of the codes that come in.
-        output_grid : Grid or None
+        output_qparams : QParams or None
             Of the codes that go out; None for float32 numbers.
         weight_scale : Tensor
             (out_features,) or (), positive.
@@ -111,9 +74,9 @@ class QuantizedLinear(QuantizedLayer):
             If a weight or bias is NaN or infinite, a scale is not positive and finite, a bias does not fit int32 or
             ``weight_scale`` has another shape.
         """
-        numbers = settings(layer, nn.Linear, input_grid, output_grid, weight_scale)
+        numbers = check_settings(layer, nn.Linear, input_qparams, output_qparams, weight_scale)
         made = cls(layer.in_features, layer.out_features, **numbers, weight_bits=weight_bits, relu=relu)
-        return made._fill(layer, input_grid, output_grid, weight_scale)
+        return made._fill(layer, input_qparams, output_qparams, weight_scale)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self._bits()}"
@@ -136,9 +99,10 @@ class QuantizedConv2d(QuantizedLayer):
 
     Parameters
     ----------
-    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias : as of ``nn.Conv2d``.
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups : as of ``nn.Conv2d``.
         Padding in numbers, and with zeros.
-    per_channel, weight_bits, input_bits, output_bits, relu : as of `QuantizedLinear`.
+    **settings
+        As of `QuantizedLinear`.
 
     Raises
     ------
@@ -156,39 +120,22 @@ class QuantizedConv2d(QuantizedLayer):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        bias: bool = True,
-        per_channel: bool = True,
-        weight_bits: int = 8,
-        input_bits: int = 8,
-        output_bits: int | None = 8,
-        relu: bool = False,
+        **settings,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         kernel_size = _pair(kernel_size)
-        super().__init__(
-            (out_channels, in_channels // groups, *kernel_size),
-            bias=bias,
-            per_channel=per_channel,
-            weight_bits=weight_bits,
-            input_bits=input_bits,
-            output_bits=output_bits,
-            relu=relu,
-        )
-        self.in_channels, self.out_channels, self.kernel_size, self.groups = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            groups,
-        )
+        super().__init__((out_channels, in_channels // groups, *kernel_size), **settings)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.groups = kernel_size, groups
         self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
 
     @classmethod
     def from_dense(
         cls,
         layer: nn.Conv2d,
-        input_grid: QParams,
-        output_grid: QParams | None,
+        input_qparams: QParams,
+        output_qparams: QParams | None,
         *,
         weight_scale: Tensor,
         weight_bits: int = 8,
@@ -203,7 +150,7 @@ class QuantizedConv2d(QuantizedLayer):
         ValueError
             As there, and if the layer pads with something else than zeros, or more on one side than on the other.
         """
-        numbers = settings(layer, nn.Conv2d, input_grid, output_grid, weight_scale)
+        numbers = check_settings(layer, nn.Conv2d, input_qparams, output_qparams, weight_scale)
         made = cls(
             layer.in_channels,
             layer.out_channels,
@@ -216,7 +163,7 @@ class QuantizedConv2d(QuantizedLayer):
             weight_bits=weight_bits,
             relu=relu,
         )
-        return made._fill(layer, input_grid, output_grid, weight_scale)
+        return made._fill(layer, input_qparams, output_qparams, weight_scale)
 
     def extra_repr(self) -> str:
         return (
@@ -236,12 +183,7 @@ class QuantizedConv2d(QuantizedLayer):
                 )
 
     def _kernel_takes(self, codes: Tensor) -> bool:
-        reach = [dilation * (kernel - 1) for dilation, kernel in zip(self.dilation, self.kernel_size)]
-        sizes = codes.shape[2:]
-        if any(padding > r or size + padding <= r for size, padding, r in zip(sizes, self.padding, reach)):
-            return False  # the first window lies in the padding alone, or reaches over the whole image and beyond
-        columns = (sizes[1] + 2 * self.padding[1] - reach[1] - 1) // self.stride[1] + 1
-        return columns > 1 or self.stride[1] == 1
+        return onednn.convolves(codes.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
 
     def _accumulate(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         # Padding comes after the subtraction: a 0 there is the zero point among the codes.
