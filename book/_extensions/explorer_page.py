@@ -71,9 +71,9 @@ def renew_code(app, doctree) -> None:
             continue
         own = f"{traits['module']}_charts.mjs"  # for what only this explorer draws
         sources = {
-            "_esm": ["explorer.mjs"],
-            "_css": ["explorer.css"],
-            "_charts": ["charts.mjs", own] if (explore / own).exists() else ["charts.mjs"],
+            "_esm": ["frontend/explorer.mjs"],
+            "_css": ["frontend/explorer.css"],
+            "_charts": ["frontend/charts.mjs", own] if (explore / own).exists() else ["frontend/charts.mjs"],
             "_compute": [f"{traits['module']}.mjs"],
         }
         for trait, names in sources.items():

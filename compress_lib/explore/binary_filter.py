@@ -96,7 +96,7 @@ def explorer(
             "word": WORD,
             "steps": steps,
         },
-        fallback=_figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
+        fallback=lambda: _figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
         alt=(
             f"Left, the squared error of {first} in one bit per weight and in two, against the scale α: two parabolas "
             f"from 100 % at α = 0 down to their least and up again. Right, the running sums of its product with a patch "

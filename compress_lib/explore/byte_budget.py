@@ -110,7 +110,7 @@ def explorer(
         controls=controls,
         title="Where do the bytes go?",
         data=data,
-        fallback=_figure(parts[:, KS.index(values)].sum(0), around[KS.index(values)], gap_bits, values),
+        fallback=lambda: _figure(parts[:, KS.index(values)].sum(0), around[KS.index(values)], gap_bits, values),
         alt=(
             f"Left, stacked bars of the bytes of the file with {values} shared values against the bits of a gap, "
             f"without Huffman coding: the wider the gaps, the less the indices of the values take. Right, all bytes "

@@ -64,7 +64,7 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
         controls=controls,
         title="How many values does a layer need?",
         data={"ks": list(KS), "layers": layers},
-        fallback=_figure(first, kept[kept != 0], k, init, seed),
+        fallback=lambda: _figure(first, kept[kept != 0], k, init, seed),
         alt=(
             f"Left, a histogram of the weights of {first} with {k} centroids, found from the {init} start, as ticks. "
             f"Right, the RMS error falls as k grows from 2 to 256, on logarithmic axes, for the starts {', '.join(STARTS)}."

@@ -95,7 +95,7 @@ def explorer(
         ],
         title="Does the criterion matter?",
         data=data,
-        fallback=_figure(data, criterion, math.floor(fraction * n + 1e-9), recoveries[0]),
+        fallback=lambda: _figure(data, criterion, math.floor(fraction * n + 1e-9), recoveries[0]),
         alt=(
             f"Left, the scores of the {n} filters of {layer} under {criterion}, sorted, the lowest marked as removed. Right, "
             f"measured accuracy against the fraction of filters removed, by recovery, beside that of random filters."

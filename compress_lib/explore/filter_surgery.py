@@ -120,7 +120,7 @@ def explorer(
         ],
         title="Which filters would you remove?",
         data=data,
-        fallback=_figure(maps[0], orders[first][:removed], data),
+        fallback=lambda: _figure(maps[0], orders[first][:removed], data),
         alt=(
             f"Left, the {n} feature maps that {layer} makes of one image, {removed} of them crossed out as removed. "
             f"Right, measured accuracy against the number of filters removed, in the order {', '.join(orders)}."

@@ -67,7 +67,7 @@ def explorer(
         ],
         title="How far should the grid reach?",
         data={"tensors": packed, "bits": list(BITS), "percents": list(PERCENTS)},
-        fallback=_figure(first, torch.from_numpy(numbers[first]), bits, percent, grid),
+        fallback=lambda: _figure(first, torch.from_numpy(numbers[first]), bits, percent, grid),
         alt=(
             f"Left, a histogram of {first} with the levels of a {grid} {bits}-bit grid over {percent} % of the largest "
             f"magnitude as ticks; what lies beyond is marked as clipped. Right, the mean squared errors of rounding "

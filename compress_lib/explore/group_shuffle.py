@@ -10,7 +10,6 @@ import numpy as np
 
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
-from compress_lib.explore.frontend.own_charts import with_own_charts
 
 CHANNELS = (8, 12, 16, 24)
 GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -66,19 +65,17 @@ def explorer(
     ]
     steps = _trace(channels, groups, layers, shuffle, output)
     between = "a shuffle" if shuffle else "no shuffle"
-    return with_own_charts(
-        Explorer(
-            "group_shuffle",
-            controls=controls,
-            title="Which inputs does this output see?",
-            data={"size": size},
-            fallback=_figure(channels, groups, shuffle, steps),
-            alt=(
-                f"Wiring diagram of {channels} channels through layers of {groups} groups, {layers} in all, with "
-                f"{between} between them. The lines that lead to output {output} are drawn thick: they come from "
-                f"{len(steps[0][0])} of the {channels} inputs."
-            ),
-        )
+    return Explorer(
+        "group_shuffle",
+        controls=controls,
+        title="Which inputs does this output see?",
+        data={"size": size},
+        fallback=lambda: _figure(channels, groups, shuffle, steps),
+        alt=(
+            f"Wiring diagram of {channels} channels through layers of {groups} groups, {layers} in all, with "
+            f"{between} between them. The lines that lead to output {output} are drawn thick: they come from "
+            f"{len(steps[0][0])} of the {channels} inputs."
+        ),
     )
 
 

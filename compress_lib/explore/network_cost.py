@@ -55,7 +55,7 @@ def explorer(
         "network_cost",
         controls=controls,
         title="What does this convolution cost?",
-        fallback=_figure(),
+        fallback=lambda: _figure(),
         alt=(
             "Bar chart of the cost of a 3 × 3 convolution relative to one group, for 1, 2, 4, 8 and 16 groups: with g "
             "groups the weights and the multiply–adds fall to one g-th, while the bytes of the activations stay the same."

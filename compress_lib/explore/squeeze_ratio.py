@@ -74,7 +74,7 @@ def explorer(
         controls=controls,
         title="How narrow may the squeeze layers be?",
         data=_networks() | {"ratios": RATIOS, "measured": [list(pair) for pair in ordered]},
-        fallback=figure,
+        fallback=lambda: figure,
         alt=(
             "Stacked bars of the parameters of SqueezeNet 1.0 in its squeeze layers, expand layers and the rest, against "
             f"the squeeze ratio: {numbers}. The expand layers' 3×3 filters are the largest part at every ratio."

@@ -6,7 +6,6 @@ Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2
 
 from compress_lib.explore.frontend.controls import slider
 from compress_lib.explore.frontend.explorer import Explorer
-from compress_lib.explore.frontend.own_charts import with_own_charts
 
 CHANNELS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 728, 768, 1024)  # 728: Xception's middle
 TOWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -53,18 +52,16 @@ def explorer(
         slider("kernel", "kernel k", KERNELS, kernel),
         slider("size", "feature map height = width", SIZES, size, "px"),
     ]
-    return with_own_charts(
-        Explorer(
-            "towers",
-            controls=controls,
-            title="How many towers?",
-            fallback=_figure(channels_in, channels_out),
-            alt=(
-                f"Cost of a 1 × 1 convolution of {channels_in} → {channels_out} channels and k × k convolutions in t "
-                f"towers, relative to one full k × k convolution, against t, both axes logarithmic, for k = 3, 5 and 7. "
-                f"With more towers it falls towards 1/k²; a dashed line marks the full convolution."
-            ),
-        )
+    return Explorer(
+        "towers",
+        controls=controls,
+        title="How many towers?",
+        fallback=lambda: _figure(channels_in, channels_out),
+        alt=(
+            f"Cost of a 1 × 1 convolution of {channels_in} → {channels_out} channels and k × k convolutions in t "
+            f"towers, relative to one full k × k convolution, against t, both axes logarithmic, for k = 3, 5 and 7. "
+            f"With more towers it falls towards 1/k²; a dashed line marks the full convolution."
+        ),
     )
 
 

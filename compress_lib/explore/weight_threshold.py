@@ -75,7 +75,7 @@ def explorer(
         ],
         title="Where would you cut?",
         data=data,
-        fallback=_figure(layers, k, data["curves"].get(ALL)),
+        fallback=lambda: _figure(layers, k, data["curves"].get(ALL)),
         alt=(
             f"Left, a histogram of the weights of all layers in standard deviations of their layer, a narrow bell around zero "
             f"whose middle part, below {k:g} σ in magnitude, is marked as removed. Right, measured accuracy against sparsity."

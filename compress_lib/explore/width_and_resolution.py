@@ -73,7 +73,7 @@ def explorer(
             "blocks": [{"width": width, "stride": stride} for width, stride in shapes],
             "classes": model.fc.out_features,
         },
-        fallback=figure,
+        fallback=lambda: figure,
         alt=(
             "Left, multiply–adds of MobileNetV1 against the width multiplier α, a curve for each image size; at 224 pixels, "
             f"in millions: {macs}. Right, multiply–adds for each byte moved, block by block: at most {most:.2f} in a "

@@ -106,10 +106,10 @@ def test_every_explorer_of_every_page_is_live(browser, address, explorers):
 
 def test_pages_run_the_librarys_present_code(explorers):
     for _, traits in explorers:
-        charts = ["charts.mjs", *(path.name for path in EXPLORE.glob(f"{traits['module']}_charts.mjs"))]
+        charts = ["frontend/charts.mjs", *(path.name for path in EXPLORE.glob(f"{traits['module']}_charts.mjs"))]
         sources = {
-            "_esm": ["explorer.mjs"],
-            "_css": ["explorer.css"],
+            "_esm": ["frontend/explorer.mjs"],
+            "_css": ["frontend/explorer.css"],
             "_charts": charts,
             "_compute": [f"{traits['module']}.mjs"],
         }

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 from browsing import chromium, new_page
 
 from compress_lib.explore.frontend import explorer
 
-EXPLORE = Path(explorer.__file__).parent
+EXPLORE = explorer.EXPLORERS
 CALL = """async ([explorer, charts, source, packed, states]) => {
     const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
     const [{ unpack }, { format, draw }, { compute, labels }] = await Promise.all([explorer, charts, source].map(load));
@@ -28,7 +26,7 @@ def browser():
 def compute(browser):
     """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, with the charts as drawn."""
     page = new_page(browser)
-    front = (EXPLORE / "explorer.mjs").read_text(encoding="utf-8")
+    front = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
 
     def run(widget, states):
         answers = page.evaluate(CALL, [front, widget._charts, widget._compute, widget.data, states])

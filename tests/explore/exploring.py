@@ -7,7 +7,7 @@ from pathlib import Path
 from compress_lib.explore.frontend import explorer
 
 HOST = Path(__file__).parents[2] / "book" / "assets" / "explorer-host.js"
-EXPLORE = Path(explorer.__file__).parent
+EXPLORE = explorer.EXPLORERS
 INSIDE = """async ([explorer, charts, source, packed, body, argument]) => {
     const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
     const [{ unpack }, { format }, module] = await Promise.all([explorer, charts, source].map(load));
@@ -36,5 +36,5 @@ def standalone(widget, theme: str = "light") -> str:
 
 def inside(page, widget, body: str, argument=None):
     """What a JavaScript function of ``module`` (the explorer's), ``data``, ``format`` and ``argument`` returns."""
-    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("explorer.mjs", "charts.mjs")]
+    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("frontend/explorer.mjs", "frontend/charts.mjs")]
     return page.evaluate(INSIDE, [*texts, widget._compute, widget.data, body, argument])

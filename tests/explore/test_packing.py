@@ -1,7 +1,6 @@
 """What Python packs is what the browser unpacks."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from compress_lib.explore.frontend import explorer
 from compress_lib.explore.frontend.packing import pack
 
-EXPLORE = Path(explorer.__file__).parent
+EXPLORE = explorer.EXPLORERS
 
 
 def test_arrays_arrive_in_javascript(browser):
-    source = (EXPLORE / "explorer.mjs").read_text(encoding="utf-8")
+    source = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
     rng = np.random.default_rng(0)
     sent = {
         "flags": np.array([True, False]),

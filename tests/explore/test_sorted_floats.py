@@ -36,7 +36,7 @@ def hard_cases():
 
 @pytest.mark.parametrize("values", [hard_cases(), np.float32([[-2.5]]), np.float32([3, 3, 3])], ids=len)
 def test_the_reader_gives_back_the_sorted_numbers(page, values):
-    source = (EXPLORE / "explorer.mjs").read_text(encoding="utf-8")
+    source = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
     found = page.evaluate(READ, [source, pack(pack_sorted(values), "values")])
     np.testing.assert_array_equal(np.array(found, dtype=np.float64), np.sort(values, axis=None))
 

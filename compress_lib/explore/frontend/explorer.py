@@ -7,7 +7,7 @@ page, in JupyterLab and in Colab. Where scripts are off, or on GitHub, the stati
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ class Explorer(anywidget.AnyWidget):
         Made by `slider` and `choice`; at least one.
     title : str
         Heading of the explorer.
-    fallback : matplotlib.figure.Figure
-        The static figure. It is rendered to PNG and closed.
+    fallback : callable
+        Draws the static figure, a ``matplotlib.figure.Figure``, which is rendered to PNG and closed. It is called last:
+        an explorer that is refused draws nothing.
     alt : str
         What the static figure shows, in words.
     data : dict, optional
@@ -70,11 +71,19 @@ class Explorer(anywidget.AnyWidget):
     results = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, module: str, *, controls: list, title: str, fallback: Any, alt: str, data: Mapping | None = None
+        self,
+        module: str,
+        *,
+        controls: list,
+        title: str,
+        fallback: Callable[[], Any],
+        alt: str,
+        data: Mapping | None = None,
     ):
-        self._fallback = _png(fallback)  # first of all: a refused explorer leaves no figure open either
         source = EXPLORERS / f"{module}.mjs"
         known = sorted(p.stem for p in EXPLORERS.glob("*.py") if p.with_suffix(".mjs").exists())
+        own = EXPLORERS / f"{module}_charts.mjs"  # chart types that this explorer alone needs
+        charts = [HERE / "charts.mjs", *([own] if own.exists() else [])]
         if module not in known:
             raise ValueError(f"module must be one of {known}, got {module!r}")
         if not title.strip() or not alt.strip():
@@ -86,6 +95,7 @@ class Explorer(anywidget.AnyWidget):
         size = len(json.dumps(packed))
         if size > DATA_LIMIT:
             raise ValueError(f"data must take at most {DATA_LIMIT:,} bytes as JSON, got {size:,}")
+        self._fallback = _png(fallback())
         super().__init__(
             module=module,
             title=title,
@@ -93,7 +103,7 @@ class Explorer(anywidget.AnyWidget):
             controls=controls,
             data=packed,
             state={control["name"]: control["value"] for control in controls},
-            _charts=(HERE / "charts.mjs").read_text(encoding="utf-8"),
+            _charts="\n".join(path.read_text(encoding="utf-8") for path in charts),
             _compute=source.read_text(encoding="utf-8"),
         )
 
