@@ -16,10 +16,10 @@ from compress_lib.binary.binarization import Sign
 from compress_lib.network.replacing import replace_
 
 WEIGHTS = {
-    "binaryconnect": binaryconnect.binarize,
-    "binaryconnect-stochastic": lambda model: binaryconnect.binarize(model, stochastic=True),
-    "bwn": bwn.binarize,
-    "twn": ternary.ternarize,
+    "binaryconnect": binaryconnect.convert,
+    "binaryconnect-stochastic": lambda model: binaryconnect.convert(model, stochastic=True),
+    "bwn": bwn.convert,
+    "twn": ternary.convert,
 }
 ACTIVATIONS = {
     "bnn": {"scale": False},
@@ -29,7 +29,7 @@ ACTIVATIONS = {
 }
 METHODS = (*WEIGHTS, *ACTIVATIONS)
 
-_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.MultibitLinear, dorefa.MultibitConv2d)
+_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.DoReFaLinear, dorefa.DoReFaConv2d)
 
 
 def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequential:
@@ -38,7 +38,7 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     Parameters
     ----------
     model : nn.Sequential
-        As of `models.block_cnn`: layers, normalisations, ReLUs, poolings. Left as it is.
+        As of `models.block_cnn`: layers, normalizations, ReLUs, poolings. Left as it is.
     method : one of `METHODS`.
     bits : int
         Of activations ("multibit" only).
@@ -63,7 +63,7 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     if method in WEIGHTS:
         return WEIGHTS[method](model)
     if method == "multibit":
-        kinds, options = (dorefa.MultibitLinear, dorefa.MultibitConv2d), {"bits": bits}
+        kinds, options = (dorefa.DoReFaLinear, dorefa.DoReFaConv2d), {"bits": bits}
         activation = dorefa.QuantizedActivation(bits)
     else:
         kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
@@ -88,7 +88,7 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     return converted
 
 
-def deploy(trained: nn.Module) -> nn.Module:
+def deploy(model: nn.Module) -> nn.Module:
     """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
 
     The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits, too,
@@ -96,7 +96,7 @@ def deploy(trained: nn.Module) -> nn.Module:
 
     Parameters
     ----------
-    trained : nn.Module
+    model : nn.Module
         From `convert`, or any network with such layers. Left as it is.
 
     Returns
@@ -108,14 +108,14 @@ def deploy(trained: nn.Module) -> nn.Module:
     TypeError, ValueError
         As for `packed_weight.pack` and the layers' ``to_packed``.
     """
-    deployed = packed_weight.pack(trained)
-    for name, module in trained.named_modules():
+    deployed = packed_weight.pack(model)
+    for name, module in model.named_modules():
         if isinstance(module, _TRAIN_FORMS):
             deployed = replace_(deployed, deployed.get_submodule(name), module.to_packed().eval())
     return deployed
 
 
-def skeleton(model: nn.Module, settings: Mapping) -> nn.Module:
+def build_deployed(model: nn.Module, settings: Mapping) -> nn.Module:
     """A deployed network with other numbers, to load a state dict into.
 
     Parameters

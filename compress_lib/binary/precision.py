@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-def exact(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
     """A method of a layer that ``torch.autocast`` does not change.
 
     Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that is
@@ -18,14 +18,14 @@ def exact(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module
     """
 
     @functools.wraps(forward)
-    def exactly(layer: nn.Module, x: Tensor) -> Tensor:
+    def unchanged(layer: nn.Module, x: Tensor) -> Tensor:
         if x.is_meta or not torch.is_autocast_enabled(kind := x.device.type):
             return forward(layer, x)
         weight = layer.weight
         with torch.autocast(kind, enabled=False):
             return forward(layer, x.to(weight.dtype if weight.is_floating_point() else torch.float32))
 
-    return exactly
+    return unchanged
 
 
 def check_float32(layer: nn.Module) -> nn.Module:

@@ -184,7 +184,7 @@ def test_a_batch_normalisation_behind_makes_the_scale_vanish():
 def test_latent_weights_are_those_behind_signs():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), xnor.XnorLinear(4, 4), nn.Linear(4, 2))
-    model = binaryconnect.binarize(model, ["1"])
+    model = binaryconnect.convert(model, ["1"])
     expected = [model[1].parametrizations.weight.original, model[2].weight]
     assert [id(weight) for weight in binarization.latent_weights(model)] == [id(weight) for weight in expected]
 

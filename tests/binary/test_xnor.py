@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import ops
-from compress_lib.binary.dorefa import MultibitConv2d, MultibitLinear
+from compress_lib.binary.dorefa import DoReFaConv2d, DoReFaLinear
 from compress_lib.binary.packed_xnor import PackedXnorConv2d, PackedXnorLinear
 from compress_lib.binary.xnor import XnorConv2d, XnorLinear
 
@@ -210,8 +210,8 @@ EXACT = {
     "linear": (lambda: XnorLinear(1001, 7, input_scale=True), (5, 1001)),
     "linear, signs": (lambda: XnorLinear(1001, 7, scale=False), (5, 1001)),
     "convolution": (lambda: XnorConv2d(202, 8, 3, padding=1, groups=2, input_scale=True), (2, 202, 5, 5)),
-    "codes": (lambda: MultibitLinear(1001, 7, bits=8), (5, 1001)),
-    "convolution of codes": (lambda: MultibitConv2d(202, 8, 3, padding=1, bits=4), (2, 202, 5, 5)),
+    "codes": (lambda: DoReFaLinear(1001, 7, bits=8), (5, 1001)),
+    "convolution of codes": (lambda: DoReFaConv2d(202, 8, 3, padding=1, bits=4), (2, 202, 5, 5)),
 }
 
 

@@ -48,7 +48,7 @@ def join(pieces: Tensor, shape: torch.Size) -> Tensor:
     return rows.movedim(-1, 1).reshape(shape)
 
 
-def kmeans(pieces: Tensor, k: int, *, seed: int = 0, max_iterations: int = 100) -> tuple[Tensor, Tensor]:
+def cluster(pieces: Tensor, k: int, *, seed: int = 0, max_iterations: int = 100) -> tuple[Tensor, Tensor]:
     """k-means in every sub-space: k-means++ for the start, then Lloyd's algorithm.
 
     A codeword that is nearest to no piece moves to the piece with the largest error.

@@ -126,7 +126,7 @@ def test_a_network_computes_with_the_reconstructed_weights():
     assert [row.layer for row in report.rows] == ["2", "5"]
     for row in report.rows:
         layer = dense.get_submodule(row.layer)
-        codebooks, codes = subspaces.kmeans(subspaces.split(layer.weight.detach(), 4), 16)
+        codebooks, codes = subspaces.cluster(subspaces.split(layer.weight.detach(), 4), 16)
         weight = subspaces.join(subspaces.reconstruct(codebooks, codes), layer.weight.shape)
         assert row.rmse == pytest.approx((weight - layer.weight).double().square().mean().sqrt().item())
         layer.weight = nn.Parameter(weight)
