@@ -7,7 +7,7 @@ put in its place.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -46,8 +46,8 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     Returns
     -------
     nn.Sequential
-        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is the
-        first or the last one.
+        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is
+        the first or the last one.
 
     Raises
     ------
@@ -62,24 +62,19 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
         raise TypeError(f"model must be a torch.nn.Sequential, got {type(model).__name__}")
     if method in WEIGHTS:
         return WEIGHTS[method](model)
-    if method == "multibit":
-        kinds, options = (dorefa.DoReFaLinear, dorefa.DoReFaConv2d), {"bits": bits}
-        activation = dorefa.QuantizedActivation(bits)
-    else:
-        kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
     converted = copy.deepcopy(model)
     places = [each for each in model.named_modules(remove_duplicate=False) if each[0] and "." not in each[0]]
     layers = {name: module for name, module in places if isinstance(module, (nn.Linear, nn.Conv2d))}
     if len(layers) < 3:
         raise ValueError(f"model must have layers between the first and the last, got {list(layers)}")
     outer, forms = [*layers.values()][:: len(layers) - 1], {}
+    train_form, activation = _train_forms(method, bits)
     inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
     for name, module in reversed(places):
         if name in layers:
             inner, pooled = module not in outer, False
             if inner:
-                if module not in forms:
-                    forms[module] = kinds[isinstance(module, nn.Conv2d)].from_dense(module, **options)
+                forms[module] = forms.get(module) or train_form(module)
                 converted.set_submodule(name, forms[module])
         elif isinstance(module, nn.MaxPool2d):
             pooled = True
@@ -88,11 +83,22 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     return converted
 
 
+def _train_forms(method: str, bits: int) -> tuple[Callable[[nn.Module], nn.Module], nn.Module]:
+    """What makes the train form of a layer, and the activation that stands where a pooling comes before the layer."""
+    if method == "multibit":
+        linear, conv = dorefa.DoReFaLinear.from_dense, dorefa.DoReFaConv2d.from_dense
+        options, activation = {"bits": bits}, dorefa.QuantizedActivation(bits)
+    else:
+        linear, conv = xnor.XnorLinear.from_dense, xnor.XnorConv2d.from_dense
+        options, activation = ACTIVATIONS[method], Sign()
+    return lambda layer: (conv if isinstance(layer, nn.Conv2d) else linear)(layer, **options), activation
+
+
 def deploy(model: nn.Module) -> nn.Module:
     """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
 
-    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits, too,
-    as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
+    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits,
+    too, as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
 
     Parameters
     ----------

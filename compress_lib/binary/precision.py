@@ -1,4 +1,4 @@
-"""Where float32 must be: sums of signs are exact in it, and not in the types that autocast puts in its place. Chapter 08.
+"""Where float32 must be: sums of signs are exact in it, not in the types that autocast puts in its place. Chapter 08.
 
 A sum of n signs is a whole number up to n, and float16 and bfloat16 hold these to 2048 and to 256 only.
 """
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
     """A method of a layer that ``torch.autocast`` does not change.
 
-    Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that is
-    packed; its output is of that type, too.
+    Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that
+    is packed; its output is of that type, too.
     """
 
     @functools.wraps(forward)

@@ -1,8 +1,8 @@
 """XNOR-Net: convolutions and linear layers that multiply signs by signs. Chapter 08.
 
 Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
-ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarization`), and A = the mean of ``|x|``
-over channels,
+ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarization`), and A = the mean of
+``|x|`` over channels,
 
     x * W ≈ (sign x ⊛ sign W) ⊙ K α,   K = A * k,   k = 1 / (kh · kw) everywhere:
 
@@ -13,7 +13,8 @@ al., NIPS 2016, arXiv 1602.02830).
 Signs have no 0. What is outside the image counts as the sign of 0, +1, in the product, and as 0 in A. The layers take
 the sign themselves, so no activation comes before them. What they compute is a whole number, times α, times K, plus the
 bias, in this order and in both forms, which is why the deploy form (`packed_xnor`) has the same outputs to the last
-bit: in float32, the type that a layer must have to be packed. ``torch.autocast`` changes neither form (see `precision`).
+bit: in float32, the type that a layer must have to be packed. ``torch.autocast`` changes neither form (see
+`precision`).
 """
 
 import torch

@@ -98,7 +98,7 @@ def test_scales_of_filters_vanish_in_the_batch_normalisations(fashion):
         logits = network(x)
         functional.cross_entropy(logits, fashion[1][:50]).backward()
         results.append([logits, *(parameter.grad for parameter in network.parameters())])
-    for one, other in zip(*results):
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
 
 

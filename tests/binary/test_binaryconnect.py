@@ -75,8 +75,8 @@ def test_training_goes_on_where_it_was_and_is_packed_to_the_last_bit(method, fas
     def trained(checkpoint=None, after_epoch=None):
         model = METHODS[method](network())
         training.fit(
-            model, images, labels, epochs=2, seed=0, batch_size=40, lr=0.2, after_step=binaryconnect.clip, progress=False,
-            checkpoint=checkpoint, after_epoch=after_epoch,
+            model, images, labels, epochs=2, seed=0, batch_size=40, lr=0.2, after_step=binaryconnect.clip,
+            progress=False, checkpoint=checkpoint, after_epoch=after_epoch,
         )  # fmt: skip
         return model
 

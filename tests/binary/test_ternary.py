@@ -59,7 +59,7 @@ def test_no_ternary_weights_are_nearer(values):
 
     def error(signs):
         kept = sum(map(abs, signs))
-        inner = sum(s * v for s, v in zip(signs, values))
+        inner = sum(s * v for s, v in zip(signs, values, strict=True))
         return sum(v * v for v in values) - (inner * inner / kept if kept else 0)
 
     best = min(map(error, itertools.product((-1, 0, 1), repeat=len(values))))

@@ -25,7 +25,7 @@ def convolved(x, weight, stride, padding, dilation, groups):
     out, inputs, rows, columns = weight.shape
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip((height, width), padding, dilation, (rows, columns), stride)
+        for n, p, d, k, s in zip((height, width), padding, dilation, (rows, columns), stride, strict=True)
     ]
     sums, means = torch.zeros(count, out, *size), torch.zeros(count, out, *size, dtype=torch.float64)
     x_list, w_list = x.tolist(), weight.tolist()
@@ -123,7 +123,7 @@ def test_gradients_are_those_of_the_surrogate():
     k = functional.avg_pool2d(x.abs().mean(1, keepdim=True), 3, 1, 1)
     y = y * layer.weight.abs().mean((1, 2, 3)).view(-1, 1, 1) * k + layer.bias.view(-1, 1, 1)
     expected = torch.autograd.grad(y, [x, *layer.parameters()], upstream)
-    for a, b in zip(found, expected):
+    for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 

@@ -9,7 +9,8 @@ Zhou, Yao, Guo, Xu, Chen, "Incremental network quantization: towards lossless CN
 the middle of β and 2β, that is the nearest level, in a tie the one farther from zero; and n1 is the exponent to which s
 itself goes. The 2^(b−1) + 1 levels need b bits: the paper spends one of them on zero.
 
-A product with 2^n is a shift. Training takes turns with `freeze`, which freezes a larger part of every layer's weights::
+A product with 2^n is a shift. Training takes turns with `freeze`, which freezes a larger part of every layer's
+weights::
 
     for portion in SCHEDULES["5 bits"]:
         model, report = freeze(model, 5, portion)

@@ -108,7 +108,7 @@ def sse(weights: Tensor, centroids: Tensor, codes: Tensor) -> float:
 
 
 class SharedWeights(nn.Module):
-    """A parametrization of ``weight`` by its codebook, which becomes the parameter ``parametrizations.weight.original``.
+    """A parametrization of ``weight`` by its codebook, the parameter ``parametrizations.weight.original``.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class SharedWeights(nn.Module):
         return torch.where(self.mask, reconstruct(codebook, self.codes), 0)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """The codebook nearest to a weight, given the codes: the mean of each code's weights, zero for an unused one."""
+        """The codebook nearest to a weight, given the codes: the mean of each code's weights, zero for unused ones."""
         codes = self.codes[self.mask].int()
         sums = torch.bincount(codes, weights=weight[self.mask].double(), minlength=self.k)
         return (sums / torch.bincount(codes, minlength=self.k).clamp(min=1)).to(weight.dtype)

@@ -91,7 +91,7 @@ class ProductQuantizedLinear(_Codes):
 
     @classmethod
     def from_dense(cls, linear: nn.Linear, d: int, k: int, *, seed: int = 0) -> "ProductQuantizedLinear":
-        """The product-quantized form of a linear layer; `subspaces.split` and `subspaces.cluster` say what is refused."""
+        """The form of a dense layer; `subspaces.split` and `subspaces.cluster` say what is refused."""
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"linear must be a torch.nn.Linear, got {type(linear).__name__}")
         bias = None if linear.bias is None else linear.bias.detach().clone()
@@ -195,7 +195,7 @@ def quantize(
 
 
 def fit(layer: nn.Module, d: int, k: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Codewords and codes of a layer's weight, as `subspaces.cluster` finds them; a ValueError refuses other kinds of layers."""
+    """Codewords and codes of a layer's weight, by `subspaces.cluster`; a ValueError refuses other kinds of layers."""
     if type(layer) not in (nn.Linear, *CONVOLUTIONS):
         raise ValueError(f"{type(layer).__name__} is no plain linear layer or convolution")
     return cluster(split(layer.weight.detach(), d), k, seed=seed)

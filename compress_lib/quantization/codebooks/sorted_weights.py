@@ -12,8 +12,8 @@ class SortedWeights:
     """Weights in ascending order, and from prefix sums the means and errors of runs of them.
 
     The sums are of distances to the median and run outwards from it: what rounding costs a run does not depend on
-    outliers beyond it. ``cuts`` (k + 1,) says where k runs start and end, from 0 to n. A TypeError or ValueError refuses
-    weights that are not floating-point, finite or there at all, and k outside [1, number of distinct weights].
+    outliers beyond it. ``cuts`` (k + 1,) says where k runs start and end, from 0 to n. A TypeError or ValueError
+    refuses weights that are not floating-point, finite or there at all, and k outside [1, number of distinct weights].
     """
 
     def __init__(self, weights: Tensor, k: int):

@@ -1,16 +1,18 @@
 """Affine quantization: real numbers on a grid of integers, ``r = S (q − Z)``. Chapter 05.
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
-arXiv 1712.05877. S is the scale, a positive float32; Z the zero point, the integer that stands for exactly 0. With B bits
+arXiv 1712.05877. S is the scale, a positive float32; Z the zero point, the integer that stands for exactly 0. With B
+bits
 
     q = clamp(round(x · (1/S)) + Z, lowest, highest),
 
-where ``round`` goes to the nearest integer and from the middle between two to the even one, and 1/S is rounded to float32
-before the product: the arithmetic of ``torch.fake_quantize_per_tensor_affine`` and ``…_per_channel_affine``, bit for bit.
-(One exception: the latter returns S (q − Z) in float64 if x is; here, as in the former, it has been rounded to float32.)
+where ``round`` goes to the nearest integer and from the middle between two to the even one, and 1/S is rounded to
+float32 before the product: the arithmetic of ``torch.fake_quantize_per_tensor_affine`` and ``…_per_channel_affine``,
+bit for bit. (One exception: the latter returns S (q − Z) in float64 if x is; here, as in the former, it has been
+rounded to float32.)
 
-One bit has no signed form, whose codes would be −1 and 0 in two's complement: it is unsigned, with codes 0 and 1, one of
-which stands for 0. (Weights of ±1 have no zero point; they are the subject of Chapter 08.)
+One bit has no signed form, whose codes would be −1 and 0 in two's complement: it is unsigned, with codes 0 and 1, one
+of which stands for 0. (Weights of ±1 have no zero point; they are the subject of Chapter 08.)
 """
 
 import torch
@@ -211,7 +213,8 @@ def fake_quantize(
 def to_codes(x: Tensor, inverse_scale: float | Tensor, zero_point: int | Tensor) -> Tensor:
     """The arithmetic of `quantize`, without its checks and before its clamp: whole floats of at least 32 bits.
 
-    For values that were checked before, such as those of a `qparams.QParams`: the checks take longer than a small layer.
+    For values that were checked before, such as those of a `qparams.QParams`: the checks take longer than a small
+    layer.
     """
     wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     return (wide * inverse_scale).round_().add_(zero_point)  # adding Z = 0 turns a −0 into 0

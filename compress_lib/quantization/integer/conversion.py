@@ -2,8 +2,8 @@
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
 arXiv 1712.05877. `convert` folds the batch normalizations, fuses each ReLU with the layer before it, and puts an
-`ActivationQuantizer` behind every activation that will be stored as codes: what convolutions and linear layers write and
-read. `deploy` makes layers of `int8` of them. Codes flow from one to the next, through pooling by the maximum and
+`ActivationQuantizer` behind every activation that will be stored as codes: what convolutions and linear layers write
+and read. `deploy` makes layers of `int8` of them. Codes flow from one to the next, through pooling by the maximum and
 changes of shape as well. Everything else, such as the sum of a residual block or a mean, reads numbers in float32
 (`qparams.Dequantize`), and what it makes is quantized again (`qparams.Quantize`) where a quantized layer reads it. What
 only leads to the output of the network, its logits as a rule, is float32.
@@ -55,9 +55,9 @@ def convert(
     per_channel : bool
         A scale for each output channel of a weight, or one for all.
     range, weight_range : str
-        See `observers.make_observer` and `fake_quant.WeightQuantizer`. With "kl" the input of the network keeps its least and
-        greatest number: images have levels that half of the pixels share, and to keep such a peak in shape the
-        divergence would clip right behind it.
+        See `observers.make_observer` and `fake_quant.WeightQuantizer`. With "kl" the input of the network keeps its
+        least and greatest number: images have levels that half of the pixels share, and to keep such a peak in shape
+        the divergence would clip right behind it.
 
     Returns
     -------
@@ -124,10 +124,7 @@ def deploy(model: fx.GraphModule) -> fx.GraphModule:
         If a grid is not known yet; and for what the ``from_dense`` of `int8` refuses.
     """
     network = copy.deepcopy(model).eval()
-    quantizers = {name: m for name, m in network.named_modules() if isinstance(m, ActivationQuantizer)}
-    if unknown := [name for name, quantizer in quantizers.items() if quantizer.state == "calibrate"]:
-        raise ValueError(f"model has no grids for {unknown} yet: run fake_quant.calibrate first")
-    grids = {name: quantizer.qparams() for name, quantizer in quantizers.items()}
+    grids = _known_grids(network)
     codes: dict[fx.Node, QParams] = {}  # the nodes that make codes, and their grids
     numbers: dict[fx.Node, fx.Node] = {}  # codes to the node that makes numbers of them
     for node in list(network.graph.nodes):
@@ -151,8 +148,7 @@ def deploy(model: fx.GraphModule) -> fx.GraphModule:
         elif role in ("float", "output"):
             for source in inputs:
                 if source in codes:
-                    if source not in numbers:
-                        numbers[source] = _dequantized(network, source, codes[source])
+                    numbers[source] = numbers.get(source) or _dequantized(network, source, codes[source])
                     node.replace_input_with(source, numbers[source])
     return _finished(network)
 
@@ -248,6 +244,14 @@ def _insert_quantizer(network: fx.GraphModule, node: fx.Node, bits: Bits, range:
         quantizer = network.graph.call_module(name, (node,))
     quantizer.meta["role"] = "quantizer"
     node.replace_all_uses_with(quantizer, delete_user_cb=lambda user: user is not quantizer)
+
+
+def _known_grids(network: fx.GraphModule) -> dict[str, QParams]:
+    """The grids of all quantizers, by their names; a ValueError names those that are not calibrated."""
+    quantizers = {name: m for name, m in network.named_modules() if isinstance(m, ActivationQuantizer)}
+    if unknown := [name for name, quantizer in quantizers.items() if quantizer.state == "calibrate"]:
+        raise ValueError(f"model has no grids for {unknown} yet: run fake_quant.calibrate first")
+    return {name: quantizer.qparams() for name, quantizer in quantizers.items()}
 
 
 def _integer_layer(layer: FakeQuantizedLayer, input_qparams: QParams, output_qparams: QParams | None) -> nn.Module:

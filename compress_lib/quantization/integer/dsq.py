@@ -1,19 +1,19 @@
 """Differentiable soft quantization (DSQ): a staircase with slopes, that training makes steep. Chapter 05.
 
-Gong et al., "Differentiable soft quantization: bridging full-precision and low-bit neural networks", ICCV 2019,
-arXiv 1908.05033. The range [l, u] is cut into n steps of width Δ = (u − l) / n, with n = 2^bits − 1. In step i, with the
+Gong et al., "Differentiable soft quantization: bridging full-precision and low-bit neural networks", ICCV 2019, arXiv
+1908.05033. The range [l, u] is cut into n steps of width Δ = (u − l) / n, with n = 2^bits − 1. In step i, with the
 middle ``m_i = l + (i + 1/2) Δ``, the hard jump is replaced by a piece of a hyperbolic tangent, scaled to join the next:
 
     φ(x) = s tanh(k (x − m_i)),   Q(x) = l + Δ (i + (φ(x) + 1) / 2),   s = 1 / tanh(k Δ / 2).
 
-``α = 1 − tanh(k Δ / 2)`` in (0, 1) is its distance from the staircase: with ``k = ln(2/α − 1) / Δ`` and ``s = 1 / (1 − α)``
-it is the staircase itself for α → 0 and a straight line for α → 1. Forward, the staircase is computed; backward,
-the gradient is that of Q, also with respect to l, u and α, which are learned.
+``α = 1 − tanh(k Δ / 2)`` in (0, 1) is its distance from the staircase: with ``k = ln(2/α − 1) / Δ`` and
+``s = 1 / (1 − α)`` it is the staircase itself for α → 0 and a straight line for α → 1. Forward, the staircase is
+computed; backward, the gradient is that of Q, also with respect to l, u and α, which are learned.
 
-Two things are ours. The grid must hold an exact 0 and have whole zero points to run with integers, so the range is first
-moved to the nearest such grid, and its gradient goes straight through that; weights have ``l = −u`` and n = 2^bits − 2.
-And as a range and an α stand for all N numbers of a tensor, their gradients are divided by √N, so that one learning rate
-fits them and the weights.
+Two things are ours. The grid must hold an exact 0 and have whole zero points to run with integers, so the range is
+first moved to the nearest such grid, and its gradient goes straight through that; weights have ``l = −u`` and
+n = 2^bits − 2. And as a range and an α stand for all N numbers of a tensor, their gradients are divided by √N, so that
+one learning rate fits them and the weights.
 """
 
 import math
@@ -101,7 +101,7 @@ class SoftActivationQuantizer(ActivationQuantizer):
         if not torch.is_grad_enabled():
             return hard
         low, high, logit = _scaled(x.numel(), self.low, self.high, self.alpha_logit)
-        low, high = (_with_gradient_of(end, learned) for end, learned in zip(self._ends(), (low, high)))
+        low, high = (_with_gradient_of(end, learned) for end, learned in zip(self._ends(), (low, high), strict=True))
         return _with_gradient_of(hard, soft_quantize(x, low, high, self.bits, logit.sigmoid()))
 
     def update_qparams(self) -> None:

@@ -2,7 +2,8 @@
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
 arXiv 1712.05877, section 3. Weights and activations are rounded in the forward pass, and the gradient goes straight
-through the rounding (`affine.fake_quantize`). The bias lies on the grid ``S_input · S_weight``, as it will for integers.
+through the rounding (`affine.fake_quantize`). The bias lies on the grid ``S_input · S_weight``, as it will for
+integers.
 
 Activations have unsigned codes and one grid per tensor. Weights have symmetric, narrow codes (−127 … 127 of 8 bits),
 zero point 0, and a scale per output channel or one for all, which follows the weights as they are trained.
@@ -32,8 +33,8 @@ class ActivationQuantizer(nn.Module):
     Attributes
     ----------
     state : {"calibrate", "frozen", "update"}
-        Calibrate: numbers pass as they are, and the observer sees them. Frozen: they are rounded to the grid. Update: they
-        are rounded, and in training mode the observer sees each batch first and moves the grid.
+        Calibrate: numbers pass as they are, and the observer sees them. Frozen: they are rounded to the grid. Update:
+        they are rounded, and in training mode the observer sees each batch first and moves the grid.
     scale : Tensor
         () float32; 1 until `update_qparams`.
     zero_point : Tensor

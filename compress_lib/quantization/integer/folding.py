@@ -25,7 +25,7 @@ _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # with the number of
 
 @dataclass
 class Folded:
-    """A batch normalization that was folded, and into what; the numbers of both before and after, statistics included."""
+    """A batch normalization that was folded, and into what; the numbers of both before and after, with statistics."""
 
     layer: str
     into: str
@@ -64,8 +64,11 @@ def fold(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Report]:
 
 
 def trace_with_shapes(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
-    """The graph of ``model``, over a copy of its weights, in evaluation mode, with what each node makes in its ``meta``:
-    ``"shape"`` (None if that is no tensor) and ``"tensors"`` (whether it is or holds a tensor). Errors as for `fold`."""
+    """The graph of ``model``, over a copy of its weights, in evaluation mode, with notes on what each node makes.
+
+    In the ``meta`` of a node are ``"shape"`` (None if it makes no tensor) and ``"tensors"`` (whether it makes one or
+    more). The errors are those of `fold`.
+    """
     if not isinstance(example_input, Tensor):
         raise TypeError(f"example_input must be a tensor, got {type(example_input).__name__}")
     network = tracing.trace(model)

@@ -4,15 +4,16 @@ Jacob et al., "Quantization and training of neural networks for efficient intege
 arXiv 1712.05877, sections 2.2 to 2.4. A layer has the codes of its weight, with zero point 0 and −127 out, its bias as
 int32 on the grid ``S_input · S_weight``, and computes
 
-    accumulator = Σ w (q − Z_input) + bias,   q_output = Z_output + M · accumulator,   M = S_input · S_weight / S_output.
+    accumulator = Σ w (q − Z_input) + bias,
+    q_output = Z_output + M · accumulator,   M = S_input · S_weight / S_output.
 
 `forward` runs oneDNN's int8 kernels, which PyTorch ships: the sum is exact in int32, and M is applied in float32, with
-one rounding, half to even. `integer` applies M in fixed point, as Jacob does for hardware without floating point. With one
-rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with the
-two roundings of his library, about one in 2,000.
+one rounding, half to even. `integer` applies M in fixed point, as Jacob does for hardware without floating point. With
+one rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with
+the two roundings of his library, about one in 2,000.
 
-Two cases compute in float32 between the codes: more than 8 bits, which no kernel multiplies, and what `onednn` says that
-its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of images among the latter.
+Two cases compute in float32 between the codes: more than 8 bits, which no kernel multiplies, and what `onednn` says
+that its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of images among the latter.
 """
 
 import torch
@@ -175,7 +176,9 @@ class QuantizedConv2d(QuantizedLayer):
         self._check_dtype(codes)
         if codes.dim() != 4 or codes.shape[1] != self.in_channels:
             raise ValueError(f"codes must have the shape (N, {self.in_channels}, H, W), got {tuple(codes.shape)}")
-        for size, kernel, padding, dilation in zip(codes.shape[2:], self.kernel_size, self.padding, self.dilation):
+        for size, kernel, padding, dilation in zip(
+            codes.shape[2:], self.kernel_size, self.padding, self.dilation, strict=True
+        ):
             if size + 2 * padding <= dilation * (kernel - 1):
                 raise ValueError(
                     f"codes of shape {tuple(codes.shape)} are smaller, padding={self.padding} included, than the "
@@ -204,7 +207,7 @@ def _padding(layer: nn.Conv2d) -> tuple[int, int]:
         return 0, 0
     if layer.padding != "same":
         return layer.padding
-    total = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size)]
+    total = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
     if any(rows % 2 for rows in total):
         raise ValueError(f"padding='same' of kernel_size={layer.kernel_size} pads one side more than the other")
     return total[0] // 2, total[1] // 2

@@ -2,8 +2,8 @@
 
 What lies outside is clipped; the narrower the range, the finer the grid inside. `MinMax` clips nothing; `MovingAverage`
 is that of Jacob et al., CVPR 2018, arXiv 1712.05877; `Percentile` clips a share of the numbers, `MSE` what makes the
-mean squared error least, and `KL` what changes the distribution least, as in Migacz, "8-bit inference with TensorRT", GTC
-2017. All give float64 tensors to be passed to `affine.choose_qparams`.
+mean squared error least, and `KL` what changes the distribution least, as in Migacz, "8-bit inference with TensorRT",
+GTC 2017. All give float64 tensors to be passed to `affine.choose_qparams`.
 """
 
 import itertools
@@ -112,9 +112,9 @@ class MovingAverage(MinMax):
 class Histogram:
     """How many numbers of all batches have which magnitude; exact, in bins that are as wide as a power of two.
 
-    The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use. When
-    a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any order.
-    The only approximation is that the place of a number within its bin is forgotten.
+    The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use.
+    When a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any
+    order. The only approximation is that the place of a number within its bin is forgotten.
 
     Parameters
     ----------
@@ -236,14 +236,14 @@ class MSE:
 def kl_optimal(histogram: Histogram, bits: int, *, signed: bool = True) -> tuple[Tensor, Tensor]:
     """The threshold on magnitudes that changes their distribution least.
 
-    The variant, after Migacz and NVIDIA's pytorch-quantization. There are ``L = 2^(bits−1)`` levels for the magnitudes of
-    signed codes, ``2^bits`` for unsigned ones. Let c be the counts of magnitudes, with c_0 replaced by c_1, because the
-    numbers at 0 (after a ReLU, most of them) are exact in any case. A candidate threshold is the end of bin i − 1, for i
-    from L to the last bin in use. P is ``c_0 … c_{i−1}`` with all that lies beyond added to the last. For Q, bin k of the
-    i goes to level ``⌊k L / i⌋``, and the sum of a level is shared out evenly among those of its bins that are not empty;
-    what lies beyond is left out. Both are scaled to a sum of 1. The candidate with the least ``Σ P log(P / Q)`` is taken,
-    the widest among equals; it is infinite if bin i − 1 is empty and numbers lie beyond. With fewer than L bins in use
-    nothing is clipped.
+    The variant, after Migacz and NVIDIA's pytorch-quantization. There are ``L = 2^(bits−1)`` levels for the magnitudes
+    of signed codes, ``2^bits`` for unsigned ones. Let c be the counts of magnitudes, with c_0 replaced by c_1, because
+    the numbers at 0 (after a ReLU, most of them) are exact in any case. A candidate threshold is the end of bin i − 1,
+    for i from L to the last bin in use. P is ``c_0 … c_{i−1}`` with all that lies beyond added to the last. For Q, bin
+    k of the i goes to level ``⌊k L / i⌋``, and the sum of a level is shared out evenly among those of its bins that are
+    not empty; what lies beyond is left out. Both are scaled to a sum of 1. The candidate with the least ``Σ P log(P /
+    Q)`` is taken, the widest among equals; it is infinite if bin i − 1 is empty and numbers lie beyond. With fewer than
+    L bins in use nothing is clipped.
 
     Parameters
     ----------
@@ -259,7 +259,8 @@ def kl_optimal(histogram: Histogram, bits: int, *, signed: bool = True) -> tuple
     Raises
     ------
     ValueError
-        If the histogram is empty, or has negative numbers for unsigned codes; and for what `affine.quant_range` refuses.
+        If the histogram is empty, or has negative numbers for unsigned codes; and for what `affine.quant_range`
+        refuses.
     """
     _, highest = affine.quant_range(bits, signed)
     low, high = histogram.low, histogram.high
@@ -306,10 +307,10 @@ def mse_optimal(
 ) -> tuple[Tensor, Tensor]:
     """The range with the least mean squared error ``(x − fake_quantize(x))²``, by search.
 
-    The ends are fractions of the least and the greatest number: first both the same, in steps by a factor of 2^(1/4) down
-    to 2^(−10); unless ``symmetric``, then all pairs of powers of two down to 2^(−8); then steps from the best, by factors
-    from √2 down to 2^(1/512), of one end, of both, and of both against each other.
-    The error has many local minima, so what is found may be above the least by a small part.
+    The ends are fractions of the least and the greatest number: first both the same, in steps by a factor of 2^(1/4)
+    down to 2^(−10); unless ``symmetric``, then all pairs of powers of two down to 2^(−8); then steps from the best, by
+    factors from √2 down to 2^(1/512), of one end, of both, and of both against each other. The error has many local
+    minima, so what is found may be above the least by a small part.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """What oneDNN's int8 kernels, which PyTorch ships, can be trusted with. Chapter 05.
 
-A processor without VNNI adds pairs of products in int16 that saturates: 255 · 127 + 255 · 127 becomes 32,767, half of what
-it is, without a word. Weights from −127 do not prevent that; 7 bits in either factor do. And three kinds of convolutions
-oneDNN (of torch 2.14 and 2.15) gets wrong, also without a word, or crashes in: the first window lies in the padding alone;
-it reaches over the whole image and beyond; or the stride is above one and the output one column wide.
+A processor without VNNI adds pairs of products in int16 that saturates: 255 · 127 + 255 · 127 becomes 32,767, half of
+what it is, without a word. Weights from −127 do not prevent that; 7 bits in either factor do. And three kinds of
+convolutions oneDNN (of torch 2.14 and 2.15) gets wrong, also without a word, or crashes in: the first window lies in
+the padding alone; it reaches over the whole image and beyond; or the stride is above one and the output one column
+wide.
 """
 
 import functools
@@ -50,8 +51,8 @@ def convolves(
     dilation: Sequence[int],
 ) -> bool:
     """Whether a convolution of images of this size, rows and columns, is none of the three kinds above."""
-    reach = [apart * (kernel - 1) for apart, kernel in zip(dilation, kernel_size)]
-    if any(pad > r or length + pad <= r for length, pad, r in zip(size, padding, reach)):
+    reach = [apart * (kernel - 1) for apart, kernel in zip(dilation, kernel_size, strict=True)]
+    if any(pad > r or length + pad <= r for length, pad, r in zip(size, padding, reach, strict=True)):
         return False  # the first window lies in the padding alone, or reaches over the whole image and beyond
     columns = (size[1] + 2 * padding[1] - reach[1] - 1) // stride[1] + 1
     return columns > 1 or stride[1] == 1

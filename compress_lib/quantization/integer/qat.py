@@ -4,13 +4,14 @@ Jacob et al., "Quantization and training of neural networks for efficient intege
 arXiv 1712.05877, section 3. The network is trained in its train form (`fake_quant`): rounded in the forward pass, with
 gradients that go straight through the rounding, to weights in float32.
 
-Three things differ from Jacob. He trains from the start and rounds activations only later, after 50,000 steps or more; here
-a trained network is fine-tuned, its ranges are found first, and everything is rounded from the first step. He keeps the
-batch normalisations while training, and rounds in each step weights that are folded with moving averages of the
-statistics; here they are folded once, before, and the folded weights are trained, which is simpler and the same network,
-but has no statistics that follow the weights. And his ranges are moving averages to the end; here they are for the first
-half of the steps, and stay then, so that the weights settle on the grids that will be deployed. Below 8 bits a moving
-average of the ends, which clips next to nothing, is worse than a range with the least squared error that stays.
+Three things differ from Jacob. He trains from the start and rounds activations only later, after 50,000 steps or more;
+here a trained network is fine-tuned, its ranges are found first, and everything is rounded from the first step. He
+keeps the batch normalisations while training, and rounds in each step weights that are folded with moving averages of
+the statistics; here they are folded once, before, and the folded weights are trained, which is simpler and the same
+network, but has no statistics that follow the weights. And his ranges are moving averages to the end; here they are for
+the first half of the steps, and stay then, so that the weights settle on the grids that will be deployed. Below 8 bits
+a moving average of the ends, which clips next to nothing, is worse than a range with the least squared error that
+stays.
 """
 
 import os
@@ -55,7 +56,8 @@ def train(
     model : nn.Module
         Left as it is.
     images, labels, epochs, seed, batch_size, lr, weight_decay, augment, after_epoch, progress
-        As for `training.fit`; ``after_epoch`` gets the train form, whose accuracy is that of the network to be deployed.
+        As for `training.fit`; ``after_epoch`` gets the train form, whose accuracy is that of the network to be
+        deployed.
     weight_bits, activation_bits, per_channel, range, weight_range : as for `conversion.convert`.
         These are the ranges at the start. A range of activations follows the training if it is a moving average; others
         stay. A range of weights is a fixed fraction of the largest of them.
@@ -75,8 +77,8 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown, ``calibration`` not positive, or there is
-        a ``checkpoint`` and the ranges follow the training.
+        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown, ``calibration`` not positive, or there
+        is a ``checkpoint`` and the ranges follow the training.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")

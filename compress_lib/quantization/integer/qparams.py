@@ -55,7 +55,8 @@ class QParams:
         return affine.quant_range(self.bits, signed=False)[1]
 
     def quantize(self, x: Tensor) -> Tensor:
-        """Codes of the shape of ``x``: uint8 for up to 8 bits, then int32. The numbers and errors of `affine.quantize`."""
+        """Codes of the shape of ``x``: uint8 for up to 8 bits, then int32. The numbers and errors are those of
+        `affine.quantize`."""
         affine.check_float("x", x)
         affine.check_finite("x", x)
         codes = affine.to_codes(x, self._inverse, self.zero_point).clamp_(0, self.highest)
@@ -68,8 +69,10 @@ class QParams:
 
 
 class QParamsModule(nn.Module):
-    """A module whose buffers hold quantization parameters: they keep their types, and what is derived from them is dropped
-    when they change."""
+    """A module whose buffers hold quantization parameters.
+
+    They keep their types, and what is derived from them is dropped when they change.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,8 +25,9 @@ _PASSING = DROPOUT | MAX_POOL | {
 def assign(network: fx.GraphModule) -> None:
     """Give each node of a network from `folding.trace_with_shapes` its role in ``meta``.
 
-    The roles: "layer" is quantized, "passes" hands codes on, "float" computes in float32, "input" and "output" are those
-    of the network, and "value" makes no tensor (a size, for example). Later, "quantizer" is an `ActivationQuantizer`.
+    The roles: "layer" is quantized, "passes" hands codes on, "float" computes in float32, "input" and "output" are
+    those of the network, and "value" makes no tensor (a size, for example). Later, "quantizer" is an
+    `ActivationQuantizer`.
     """
     times = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     direct = {node.target.rpartition(".")[0] for node in network.graph.nodes if node.op == "get_attr"}
@@ -72,7 +73,7 @@ def _obstacle(layer: nn.Conv2d | nn.Linear, alone: bool) -> str:
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode != "zeros":
             return f"it pads with padding_mode={layer.padding_mode!r}"
-        uneven = [d for d, k in zip(layer.dilation, layer.kernel_size) if d * (k - 1) % 2]
+        uneven = [d for d, k in zip(layer.dilation, layer.kernel_size, strict=True) if d * (k - 1) % 2]
         if layer.padding == "same" and uneven:
             return "it pads more on one side than on the other"
     return ""

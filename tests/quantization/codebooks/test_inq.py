@@ -134,7 +134,7 @@ def state(model, name="4"):
 def test_a_step_freezes_its_portion_of_every_layer(order, portion):
     model = network()
     stepped, report = inq.freeze(model, 3, portion, order=order)
-    for name, row in zip(("0", "4"), report.rows):
+    for name, row in zip(("0", "4"), report.rows, strict=True):
         weight, found = model.get_submodule(name).weight, state(stepped, name)
         assert row.layer == name
         assert row.frozen == found.frozen.sum() == round(portion * weight.numel())

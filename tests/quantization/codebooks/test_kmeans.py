@@ -259,7 +259,7 @@ def test_gradient_by_finite_differences():
     codebooks = tuple(shared.get_parameter(name).detach().clone().requires_grad_() for name in names)
 
     def loss(*books):
-        return torch.func.functional_call(shared, dict(zip(names, books)), images).square().sum()
+        return torch.func.functional_call(shared, dict(zip(names, books, strict=True)), images).square().sum()
 
     assert torch.autograd.gradcheck(loss, codebooks)
 

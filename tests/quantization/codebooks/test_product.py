@@ -21,8 +21,8 @@ def normal(*shape, seed=0, dtype=torch.float32):
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 40), nn.ReLU(),
-        nn.Linear(40, 10),
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 40),
+        nn.ReLU(), nn.Linear(40, 10),
     )  # fmt: skip
 
 

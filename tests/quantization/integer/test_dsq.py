@@ -101,7 +101,7 @@ def test_the_hard_form_has_the_gradients_of_the_soft_one():
         y = soft_quantize(x, low, high, 3, alpha, hard=hard)
         (y * torch.arange(len(y))).sum().backward()
         gradients.append([t.grad for t in (x, low, high, alpha)])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
 
 
@@ -164,7 +164,7 @@ def test_all_is_learned_and_what_is_deployed_is_what_was_trained(prepared):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert all((p != old).any() for p, old in zip(learned(prepared), first))
+    assert all((p != old).any() for p, old in zip(learned(prepared), first, strict=True))
     images = torch.randn(200, 1, 8, 8, generator=generator)
     prepared.eval()
     with torch.no_grad():

@@ -84,11 +84,11 @@ def test_the_zoo(name, count):
 @pytest.mark.parametrize(
     ("layer", "norm", "shape"),
     [
-        (lambda bias: nn.Linear(6, 4, bias=bias), nn.BatchNorm1d, (5, 6)),
-        (lambda bias: nn.Conv1d(6, 4, 3, bias=bias), nn.BatchNorm1d, (5, 6, 9)),
-        (lambda bias: nn.Conv2d(6, 4, 3, groups=2, padding=1, stride=2, bias=bias), nn.BatchNorm2d, (5, 6, 9, 9)),
-        (lambda bias: nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1, bias=bias), nn.BatchNorm2d, (2, 4, 9, 9)),
-        (lambda bias: nn.Conv3d(2, 4, 2, dilation=2, bias=bias), nn.BatchNorm3d, (2, 2, 5, 5, 5)),
+        (lambda bias: nn.Linear(6, 4, bias=bias), nn.BatchNorm1d, (5, 6)), (lambda bias: nn.Conv1d(6, 4, 3, bias=bias),
+        nn.BatchNorm1d, (5, 6, 9)), (lambda bias: nn.Conv2d(6, 4, 3, groups=2, padding=1, stride=2, bias=bias),
+        nn.BatchNorm2d, (5, 6, 9, 9)), (lambda bias: nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1,
+        bias=bias), nn.BatchNorm2d, (2, 4, 9, 9)), (lambda bias: nn.Conv3d(2, 4, 2, dilation=2, bias=bias),
+        nn.BatchNorm3d, (2, 2, 5, 5, 5)),
     ],
 )  # fmt: skip
 def test_kinds_of_layers(layer, norm, shape, bias, affine):
@@ -100,7 +100,7 @@ def test_kinds_of_layers(layer, norm, shape, bias, affine):
 
 def test_by_hand():
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0)).requires_grad_(False)
-    for tensor, value in zip((*model[0].parameters(), *model[1].parameters()), (3.0, 5.0, 7.0, 11.0)):
+    for tensor, value in zip((*model[0].parameters(), *model[1].parameters()), (3.0, 5.0, 7.0, 11.0), strict=True):
         tensor.fill_(value)
     model[1].running_mean.fill_(13)
     model[1].running_var.fill_(4)

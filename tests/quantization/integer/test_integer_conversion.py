@@ -99,7 +99,7 @@ def outputs(y):
 
 def agree(a, b, share=0.97):
     """Equal but for some numbers behind a code on the edge between two, where float sums in another order decide."""
-    for x, y in zip(outputs(a), outputs(b)):
+    for x, y in zip(outputs(a), outputs(b), strict=True):
         assert x.shape == y.shape and y.dtype == torch.float32
         assert ((x - y).abs() <= 1e-5 * (1 + x.abs().max())).double().mean() >= share
 
@@ -116,7 +116,9 @@ def test_both_forms_compute_the_same(name, bits):
     with torch.no_grad():
         agree(prepared(IMAGES), deployed(IMAGES))
         agree(prepared(IMAGES[:1]), deployed(IMAGES[:1]))
-        distance = [(a - b).norm() / a.norm() for a, b in zip(outputs(model(IMAGES)), outputs(deployed(IMAGES)))]
+        distance = [
+            (a - b).norm() / a.norm() for a, b in zip(outputs(model(IMAGES)), outputs(deployed(IMAGES)), strict=True)
+        ]
     assert max(distance) < {8: 0.05, 3: 1, 12: 0.005}[bits]
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
     assert not list(deployed.parameters()) or name == "transposed"
@@ -132,7 +134,7 @@ def test_what_is_built_without_numbers_takes_the_numbers(name):
     built = conversion.build_deployed(example(name), tuple(IMAGES[:1].shape), settings)
     assert built.code == deployed.code and built.meta == deployed.meta
     built.load_state_dict(deployed.state_dict(), strict=True)
-    assert all(torch.equal(a, b) for a, b in zip(outputs(built(IMAGES)), outputs(deployed(IMAGES))))
+    assert all(torch.equal(a, b) for a, b in zip(outputs(built(IMAGES)), outputs(deployed(IMAGES)), strict=True))
 
 
 @pytest.mark.parametrize("name", WIRINGS)
@@ -189,7 +191,7 @@ def test_integers_alone_differ_by_one_code_at_most_and_seldom(name):
     run = Codes(deployed)
     run.run(IMAGES)
     assert run.differing <= 0.01 * run.total
-    for a, b in zip(outputs(deployed(IMAGES)), outputs(conversion.IntegerRun(deployed).run(IMAGES))):
+    for a, b in zip(outputs(deployed(IMAGES)), outputs(conversion.IntegerRun(deployed).run(IMAGES)), strict=True):
         assert (a - b).norm() < 0.05 * a.norm()
 
 

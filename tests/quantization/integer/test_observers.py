@@ -383,9 +383,13 @@ def test_the_squared_error_is_of_all_numbers_while_they_are_few():
         found.update(batch)
     assert sorted(found.sample.tolist()) == sorted(x.flatten().tolist())
     # Sums in another order: the search may take another of several equal minima.
-    error = [(affine.fake_quantize(x, *affine.choose_qparams(*r, 3, signed=False), 3, signed=False) - x).square().mean().item()
-             for r in (found.range(), observers.mse_optimal(x, 3, signed=False))]  # fmt: skip
-    assert error[0] == pytest.approx(error[1], rel=0.02)
+
+    def error(low, high):
+        qparams = affine.choose_qparams(low, high, 3, signed=False)
+        return (affine.fake_quantize(x, *qparams, 3, signed=False) - x).square().mean().item()
+
+    expected = error(*observers.mse_optimal(x, 3, signed=False))
+    assert error(*found.range()) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_squared_error_draws_from_all_batches_alike():
