@@ -28,8 +28,8 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
             raise ValueError(
-                f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with finalize of "
-                "pruning.masks or quantization.codebook"
+                f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with "
+                "masks.finalize or with deploy of its method"
             )
     tensors = model.state_dict(keep_vars=True)
     for name, value in tensors.items():
@@ -102,9 +102,9 @@ def build(metadata: Mapping, claimed: int) -> nn.Module:
 
 
 def _converted(network: nn.Module, kind: str, **form) -> nn.Module:
-    if kind not in _SKELETONS:
-        raise ValueError(f"form must be of a kind in {tuple(_SKELETONS)}, got {kind!r}")
-    return _SKELETONS[kind](network, **form)
+    if kind not in _FORMS:
+        raise ValueError(f"form must be of a kind in {tuple(_FORMS)}, got {kind!r}")
+    return _FORMS[kind](network, **form)
 
 
 def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]) -> nn.Module:
@@ -112,13 +112,13 @@ def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]
 
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
-    return conversion.skeleton(network, tuple(example_shape), settings)
+    return conversion.build_deployed(network, tuple(example_shape), settings)
 
 
 def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:
     from compress_lib.binary import conversion
 
-    return conversion.skeleton(network, settings)
+    return conversion.build_deployed(network, settings)
 
 
-_SKELETONS = {"int8": _of_integers, "binary": _of_signs}
+_FORMS = {"int8": _of_integers, "binary": _of_signs}
