@@ -11,10 +11,12 @@ one rounding, half to even. `integer` applies M in fixed point, as Jacob does fo
 rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with the
 two roundings of his library, about one in 2,000.
 
-Two cases compute in float32 between the codes (``layer.kernel`` tells). More than 8 bits, which no kernel multiplies.
-And a processor without VNNI, where oneDNN adds pairs of products in int16 that saturates: 255 · 127 + 255 · 127 becomes
-32,767, half of what it is, without a word. Weights from −127 do not prevent that; 7 bits in either factor do, and keep
-the int8 kernel.
+Three cases compute in float32 between the codes (``layer.kernel`` tells of the first two). More than 8 bits, which no
+kernel multiplies. A processor without VNNI, where oneDNN adds pairs of products in int16 that saturates:
+255 · 127 + 255 · 127 becomes 32,767, half of what it is, without a word. Weights from −127 do not prevent that; 7 bits in
+either factor do, and keep the int8 kernel. And three kinds of convolutions which oneDNN (of torch 2.14 and 2.15) gets
+wrong, also without a word, or crashes: the first window lies in the padding alone; it reaches over the whole image and
+beyond; or the stride is above one and the output one column wide.
 """
 
 import torch
@@ -232,6 +234,14 @@ class QuantizedConv2d(QuantizedLayer):
                     f"codes of shape {tuple(codes.shape)} are smaller, padding={self.padding} included, than the "
                     f"kernel_size={self.kernel_size} with dilation={self.dilation}"
                 )
+
+    def _kernel_takes(self, codes: Tensor) -> bool:
+        reach = [dilation * (kernel - 1) for dilation, kernel in zip(self.dilation, self.kernel_size)]
+        sizes = codes.shape[2:]
+        if any(padding > r or size + padding <= r for size, padding, r in zip(sizes, self.padding, reach)):
+            return False  # the first window lies in the padding alone, or reaches over the whole image and beyond
+        columns = (sizes[1] + 2 * self.padding[1] - reach[1] - 1) // self.stride[1] + 1
+        return columns > 1 or self.stride[1] == 1
 
     def _accumulate(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         # Padding comes after the subtraction: a 0 there is the zero point among the codes.

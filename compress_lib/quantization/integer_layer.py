@@ -106,7 +106,8 @@ class QuantizedLayer(GridModule):
         if self._derived is None:
             self._derived = self._prepare()
         operator, arguments, highest = self._derived
-        if operator is None or not codes.numel():  # of an empty batch, oneDNN's linear layer loses axes
+        # Of an empty batch, oneDNN's linear layer loses axes.
+        if operator is None or not codes.numel() or not self._kernel_takes(codes):
             return self._float32(codes)
         output = operator(codes, *arguments)
         return output if highest is None else output.clamp_(max=highest)
@@ -150,6 +151,10 @@ class QuantizedLayer(GridModule):
         limits = grid.zero_point, lowest, grid.highest
         requantized = fixed_point.requantize(total.int(), m0, shift, *limits, rounding=rounding)
         return requantized.to(codes_dtype(grid.bits))
+
+    def _kernel_takes(self, codes: Tensor) -> bool:
+        """Whether oneDNN's kernel can be trusted with codes of this shape."""
+        return True
 
     # What is not for oneDNN: the sums in float32, whose rounding, if any, is far below that to the output's codes.
     def _float32(self, codes: Tensor) -> Tensor:

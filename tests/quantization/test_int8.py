@@ -137,6 +137,25 @@ def test_convolution(batch, groups, size, kernel, stride, padding, dilation, inp
     check(layer, codes.to(memory_format=torch.channels_last) if channels_last else codes)
 
 
+@pytest.mark.parametrize(
+    ("groups", "members", "filters", "kernel", "padding", "stride", "dilation", "size"),
+    [
+        (16, 1, 1, (1, 1), (1, 0), (1, 1), (1, 1), (5, 5)),  # the first window lies in the padding alone
+        (8, 1, 16, (1, 1), (0, 1), (1, 3), (2, 3), (8, 2)),  # here the kernel crashes
+        (1, 3, 1, (4, 4), (3, 2), (2, 1), (2, 1), (1, 9)),  # it reaches over the whole image and beyond
+        (16, 1, 3, (4, 2), (1, 0), (1, 2), (1, 1), (4, 3)),  # the output is one column wide, the stride above one
+        (17, 1, 16, (4, 4), (2, 0), (1, 3), (1, 2), (6, 7)),
+    ],
+)
+def test_shapes_that_the_kernel_gets_wrong(groups, members, filters, kernel, padding, stride, dilation, size):
+    torch.manual_seed(0)
+    dense = nn.Conv2d(groups * members, groups * filters, kernel, stride, padding, dilation, groups)
+    for per_channel, images, output_grid in itertools.product((True, False), (1, 3), (OUTPUT, None)):
+        layer = quantized(dense, INPUT, output_grid, per_channel=per_channel)
+        assert layer.kernel == "int8" or integer_layer._support() != "exact"
+        check(layer, random_codes((images, groups * members, *size)))
+
+
 @pytest.mark.parametrize("bits", [(9, 8, 8), (8, 10, 8), (8, 8, 12), (12, 12, None)])
 def test_more_than_8_bits_are_computed_in_float32(bits):
     torch.manual_seed(0)
