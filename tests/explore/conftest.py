@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from browsing import chromium, new_page
+from browsing import new_page
 
 from compress_lib.explore import explorer
 
@@ -16,12 +16,6 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
         return { ...answer, charts: drawn, labels: Object.keys(labels) };
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
