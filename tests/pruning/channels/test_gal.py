@@ -186,9 +186,9 @@ def test_the_same_seed_gives_the_same_network_and_all_else_is_left_alone():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"penalty": 0}, "penalty must be positive, got 0"),
-        ({"epochs": 0}, "epochs must be positive, got 0"),
-        ({"mask_lr": -1}, "mask_lr must be positive, got -1"),
+        ({"penalty": 0}, "penalty must be positive and finite, got 0"),
+        ({"epochs": 0}, "epochs must be positive and finite, got 0"),
+        ({"mask_lr": -1}, "mask_lr must be positive and finite, got -1"),
         ({"batch_size": 1}, "batch_size must be from 2 to the number of images, 60, got 1"),
         ({"batch_size": 61}, "batch_size must be from 2"),
         ({"layers": ["7"]}, "layer '7' cannot lose channels: the output of the model"),
