@@ -174,8 +174,8 @@ def test_the_same_seed_gives_the_same_network_and_all_else_is_left_alone():
     first, second, other = (gal.prune(model, IMAGES[:2], IMAGES, seed=seed, **options)[0] for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    one, other = first.state_dict().values(), second.state_dict().values()
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    one, two = first.state_dict().values(), second.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(first[7].bias, other[7].bias)
     assert model.training
     assert not model[4]._forward_pre_hooks
