@@ -2,7 +2,7 @@
 
 Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279. A weight takes one bit, in words of 64 along its input
 channels, or its input features; so where these are a multiple of 64, its bytes are 1/32 of float32's. The products run
-in `compress_lib.ops`, without gradients.
+in `ops`, without gradients.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """The quantization parameters of an activation, and modules that go from float32 to its codes and back. Chapter 05."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class QParams:
     scale: float
     zero_point: int
     bits: int = 8
+    _inverse: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _, highest = affine.quant_range(self.bits, signed=False)
@@ -76,7 +78,7 @@ class QParamsModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._derived = None
+        self._derived: Any = None
 
     def register_qparams(self, prefix: str, bits: int) -> None:
         """Buffers for a scale and a zero point, whose names start with ``prefix``."""
