@@ -19,10 +19,11 @@ import torch
 
 from compress_lib import _data_files
 
-__all__ = ["CLASSES", "cifar10", "cifar100", "digits", "fashion_mnist", "locate", "normalize"]
+__all__ = ["CLASSES", "SPLITS", "cifar10", "cifar100", "digits", "fashion_mnist", "locate", "normalize"]
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
+SPLITS = ("train", "fit", "held-out", "test")  # of Fashion-MNIST
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -39,8 +40,10 @@ def fashion_mnist(split: str, root: str | os.PathLike | None = None) -> tuple[to
 
     Parameters
     ----------
-    split : {"train", "test"}
-        60,000 or 10,000 images.
+    split : {"train", "fit", "held-out", "test"}
+        All 60,000 training images; the 55,000 of them to train on and the 5,000 to choose on, where something is
+        chosen (a threshold, a rank, an architecture); or the 10,000 test images. Held out are 500 of each class, every
+        twelfth of its images in the order of the file, so the split is the same with any version of any library.
     root : path, optional
         Directory that holds the files. It is then the only place where they are looked for.
 
@@ -58,10 +61,15 @@ def fashion_mnist(split: str, root: str | os.PathLike | None = None) -> tuple[to
     ValueError
         `split` is unknown, or a file is truncated or altered; the file is named and not used.
     """
-    _check_split(split)
-    _, contents = _data_files.read(_FILES[split], root)
+    _check_split(split, SPLITS)
+    _, contents = _data_files.read(_FILES["test" if split == "test" else "train"], root)
     images, labels = map(_parse_idx, contents)
-    return images.unsqueeze(1), labels.long()
+    images, labels = images.unsqueeze(1), labels.long()
+    if split in ("train", "test"):
+        return images, labels
+    held_out = _every(12, labels)
+    chosen = held_out if split == "held-out" else ~held_out
+    return images[chosen], labels[chosen]
 
 
 def locate(root: str | os.PathLike | None = None) -> Path:
@@ -103,9 +111,7 @@ def digits(split: str) -> tuple[torch.Tensor, torch.Tensor]:
     source = load_digits()
     images = (torch.from_numpy(source.images) * 15).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(source.target).long()
-    is_test = torch.zeros(len(labels), dtype=torch.bool)
-    # Every fifth of the images sorted by class: stratified, and the same with any version of any library.
-    is_test[labels.argsort(stable=True)[::5]] = True
+    is_test = _every(5, labels)
     chosen = is_test if split == "test" else ~is_test
     return images[chosen], labels[chosen]
 
@@ -181,9 +187,17 @@ def as_input(images: torch.Tensor) -> torch.Tensor:
     return normalize(images) if images.dtype == torch.uint8 else images
 
 
-def _check_split(split):
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', not {split!r}")
+def _check_split(split, splits=("train", "test")):
+    if split not in splits:
+        *most, last = map(repr, splits)
+        raise ValueError(f"split must be {', '.join(most)} or {last}, not {split!r}")
+
+
+def _every(step, labels):
+    """A mask of every ``step``-th image, in the order of their classes: stratified, and no random number in it."""
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[labels.argsort(stable=True)[::step]] = True
+    return mask
 
 
 def _parse_idx(content):

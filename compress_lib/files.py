@@ -1,28 +1,39 @@
 """Files that are written whole or not at all, and refused if they were altered. Only tensors need torch."""
 
+import contextlib
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_tensors", "save_tensors", "write"]
+__all__ = ["load_tensors", "replacing", "save_tensors", "write"]
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A name beside ``path`` to write a file to, which takes the place of ``path`` when the block ends without an error.
+
+    If the block fails, what was there before stays, and what was written goes.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write(path: str | os.PathLike, content: bytes) -> None:
     """Write a file whole or not at all: an interrupted write leaves what was there before."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def save_tensors(

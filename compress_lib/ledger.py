@@ -9,16 +9,16 @@ import datetime
 import functools
 import json
 import os
-import statistics
 import subprocess
 from pathlib import Path
 
 from compress_lib import files
 
-__all__ = ["compact", "directory", "headline", "headlines", "latency", "provenance", "read", "record", "validate"]
+__all__ = ["directory", "headline", "headlines", "provenance", "read", "record", "select", "settings", "validate"]
 
 PACKAGE = Path(__file__).parent
-KEY = ("chapter", "method", "model", "data", "variant", "seed")
+KEY = ("chapter", "method", "model", "data", "recipe", "seed")  # no two rows agree in all of these
+ORDER = ("chapter", "method", "model", "data", "variant", "seed")  # of the rows of a file
 
 
 def directory() -> Path:
@@ -54,7 +54,7 @@ def validate(row: dict) -> None:
 def record(row: dict) -> dict:
     """Validate ``row``, complete it with its provenance, and write it to its chapter's file.
 
-    A row with the same chapter, method, model, data, variant and seed is replaced. The file is written atomically.
+    A row with the same chapter, method, model, data, recipe and seed is replaced. The file is written atomically.
 
     Parameters
     ----------
@@ -67,58 +67,39 @@ def record(row: dict) -> dict:
     row = {**provenance(row.get("command", "")), **row}
     validate(row)
     path = directory() / "ledger" / f"{row['chapter']}.json"
-    rows = [old for old in _load(path) if _key(old) != _key(row)] + [row]
-    _dump(path, sorted(rows, key=lambda r: json.dumps(_key(r))))
+    rows = [old for old in _load(path) if any(old.get(field) != row[field] for field in KEY)] + [row]
+    _dump(path, sorted(rows, key=lambda row: json.dumps([row[field] for field in ORDER])))
     return row
 
 
 def read(chapter: str | None = None, **where) -> list[dict]:
-    """All rows, of one ``chapter`` if given, whose fields equal ``where`` (``model="lenet-5"``, …)."""
+    """All rows, or those of one ``chapter`` (the notebook's name without suffix), that agree with ``where`` (`select`)."""
     paths = sorted((directory() / "ledger").glob("*.json" if chapter is None else f"{chapter}.json"))
     rows = [row for path in paths for row in _load(path)]
     for row in rows:
         validate(row)
-    return [row for row in rows if all(row.get(key) == value for key, value in where.items())]
+    return select(rows, **where)
 
 
-def compact(name: str, **options) -> list[dict]:
-    """The rows of ``python -m compress_lib compact NAME``, trained as that command does by default, one for each seed.
-
-    Parameters
-    ----------
-    name : of a small network of chapters 13 to 16, ``"squeezenet-small"`` and the like.
-    options : of its builder; those that are not named have their defaults.
-
-    Raises
-    ------
-    ValueError : an unknown name or option, or no row of such a network.
-    """
-    from compress_lib.models import zoo
-
-    if unknown := options.keys() - zoo.options(name).keys():
-        raise ValueError(f"{name} has no option {min(unknown)!r}; it has {', '.join(zoo.options(name))}")
-    wanted = {"architecture": name, "options": zoo.options(name) | options}
-    rows = [row for row in read() if row["variant"].endswith("epochs 6, images 20000, lr 0.1")]
-    rows = [row for row in rows if wanted.items() <= row.get("details", {}).items()]
-    if not rows:
-        raise ValueError(f"nobody has measured {name} with {options}; python -m compress_lib compact {name} does")
-    return rows
-
-
-def latency(rows: list[dict], batch: int, layout: str) -> tuple[float, float]:
-    """Of rows from `compact`: how many times as fast as plain-small, and seconds; medians over the seeds.
+def select(rows: list[dict], **where) -> list[dict]:
+    """Those of the rows whose fields are as ``where`` has them.
 
     Parameters
     ----------
-    rows : one network with several seeds.
-    batch : images at a time, 1 or 32.
-    layout : ``"contiguous"`` or ``"channels-last"``.
+    rows : as from `read`.
+    where : fields, as ``model="lenet-5"``. Of a field that is a mapping, as ``recipe={"k": 8, "epochs": 2}``, the entries
+        that are named must be equal; it may have others.
     """
-    wanted = ({"contiguous": "contiguous_format", "channels-last": "channels_last"}[layout], batch)
-    timed = [each for row in rows for each in row["details"]["latency"]]
-    timed = [each for each in timed if (each["layout"], each["ratio"]["batch"]) == wanted]
-    ratios, seconds = [each["ratio"]["median"] for each in timed], [each["seconds_after"] for each in timed]
-    return statistics.median(ratios), statistics.median(seconds)
+    return [row for row in rows if _agrees(row, where)]
+
+
+def settings(rows: list[dict]) -> list[list[dict]]:
+    """The rows in groups that differ in their seed alone, in the order in which they first appear."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        setting = json.dumps([row[field] for field in KEY if field != "seed"], sort_keys=True)
+        groups.setdefault(setting, []).append(row)
+    return list(groups.values())
 
 
 def headline(chapter: str, value: str, label: str):
@@ -168,8 +149,11 @@ def _commit() -> str:
         return "none"
 
 
-def _key(row: dict) -> list:
-    return [row.get(field) for field in KEY]
+def _agrees(found, wanted) -> bool:
+    """Whether what was found is what is wanted; mappings may have more entries."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(key in found and _agrees(found[key], value) for key, value in wanted.items())
+    return found == wanted
 
 
 def _load(path: Path) -> list[dict]:

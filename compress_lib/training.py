@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress_lib import files
 from compress_lib.data import as_input
 from compress_lib.progress import progress_bar
 
@@ -56,7 +57,7 @@ def fit(
     Parameters
     ----------
     model : trained in place; left in evaluation mode. Frozen and parametrized (masked) weights are respected.
-    images : ``(N, C, H, W)``; uint8 is normalised here batch by batch, float32 is taken as it is.
+    images : ``(N, C, H, W)``; uint8 is normalized here batch by batch, float32 is taken as it is.
     labels : ``(N,)`` int64.
     epochs, seed : length of the run, and everything that is random in it.
     batch_size : images per step over *all* processes; the last incomplete batch of an epoch is dropped.
@@ -64,7 +65,7 @@ def fit(
     augment : random crops (2 pixels) and horizontal flips.
     precision : "fp32", or "bf16" for mixed precision: weights stay fp32, convolutions and products run in bfloat16.
     objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
-    after_step : ``(model, lr) -> None``, called after every step of the optimiser with the learning rate of that step;
+    after_step : ``(model, lr) -> None``, called after every step of the optimizer with the learning rate of that step;
         may change the weights in place, e.g. by a proximal step. The momentum does not know of the change.
     after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
     checkpoint : file to save after each epoch and to resume from if it exists; written atomically.
@@ -80,22 +81,17 @@ def fit(
     ValueError : arguments out of range; a checkpoint of another run.
     FloatingPointError : the loss became NaN or infinite; the message names the epoch.
     """
-    from accelerate import Accelerator
-
     _check(model, images, labels, epochs, batch_size, precision)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if batch_size % accelerator.num_processes:
-        raise ValueError(f"batch_size={batch_size} does not divide among {accelerator.num_processes} processes")
+    settings = {"epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr, "momentum": momentum,
+                "weight_decay": weight_decay, "warmup": warmup, "augment": augment, "precision": precision,
+                "images": len(images)}  # fmt: skip
     origin = next(model.parameters()).device
+    accelerator = _accelerator(batch_size)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr, momentum, nesterov=momentum > 0, weight_decay=weight_decay)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
+    history = _resume(checkpoint, settings, model, optimizer)
     steps = len(images) // batch_size
-    run = {"epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr, "momentum": momentum,
-           "weight_decay": weight_decay, "warmup": warmup, "augment": augment, "precision": precision,
-           "images": len(images)}  # fmt: skip
-    history = _resume(checkpoint, run, model, optimizer)
-
     show = progress and accelerator.is_local_main_process
     bar = progress_bar(show, total=epochs * steps, initial=len(history) * steps, unit="step")
     try:
@@ -104,31 +100,23 @@ def fit(
                 started = time.perf_counter()
                 wrapped.train()
                 total = torch.zeros((), device=accelerator.device)
-                for step, (x, y) in enumerate(_batches(images, labels, batch_size, seed, epoch, augment, accelerator)):
-                    rate = lr * _schedule(epoch * steps + step, epochs * steps, warmup)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                        loss = objective(wrapped, x, y)
-                    optimizer.zero_grad()
-                    accelerator.backward(loss)
-                    optimizer.step()
+                batches = _batches(images, labels, batch_size, seed, epoch, augment, accelerator)
+                for step, (x, y) in enumerate(batches, start=epoch * steps):
+                    rate = lr * _schedule(step, epochs * steps, warmup)
+                    total += _step(wrapped, objective, x, y, optimizer, rate, precision, accelerator)
                     if after_step is not None:
                         after_step(model, rate)
-                    total += loss.detach()
                     bar.update()
-                mean = accelerator.reduce(total, "mean").item() / steps
-                if not math.isfinite(mean):
-                    raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}; try a smaller lr than {lr}")
-                entry = {"epoch": epoch + 1, "loss": mean, "lr": rate, "seconds": time.perf_counter() - started}
+                loss = accelerator.reduce(total, "mean").item() / steps
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}; try a smaller lr than {lr}")
+                entry = {"epoch": epoch + 1, "loss": loss, "lr": rate, "seconds": time.perf_counter() - started}
                 if after_epoch is not None:
                     entry |= after_epoch(epoch + 1, model.eval())
                 history.append(entry)
-                bar.set_postfix(
-                    {key: f"{value:.4g}" for key, value in entry.items() if key not in ("epoch", "seconds")}
-                )
+                bar.set_postfix({key: f"{entry[key]:.4g}" for key in entry if key not in ("epoch", "seconds")})
                 if checkpoint is not None and accelerator.is_main_process:
-                    _save(Path(checkpoint), run, model, optimizer, history)
+                    _save(Path(checkpoint), settings, model, optimizer, history)
     finally:
         # "accelerate launch --mixed_precision" wraps model.forward; hand back what came in, on the device it came from.
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
@@ -137,8 +125,8 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
-    """Logits ``(N, classes)`` of ``images`` (uint8 or float, as in :func:`fit`), in evaluation mode, on the CPU."""
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
+    """Logits ``(N, classes)`` of ``images`` (uint8 or float, as in `fit`), in evaluation mode, on the CPU."""
     if len(images) == 0:
         raise ValueError("images is empty")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -150,7 +138,7 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tenso
         model.train(training)
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:
     """Fraction of ``images`` whose largest logit is at the label, in [0, 1]."""
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
@@ -184,6 +172,27 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_
         raise ValueError(f"batch_size={batch_size} is not between 1 and the number of images, {len(images)}")
 
 
+def _accelerator(batch_size: int):
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if batch_size % accelerator.num_processes:
+        raise ValueError(f"batch_size={batch_size} does not divide among {accelerator.num_processes} processes")
+    return accelerator
+
+
+def _step(wrapped, objective, x, y, optimizer, rate, precision, accelerator) -> Tensor:
+    """One step of the optimizer at this learning rate; the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        loss = objective(wrapped, x, y)
+    optimizer.zero_grad()
+    accelerator.backward(loss)
+    optimizer.step()
+    return loss.detach()
+
+
 def _schedule(step: int, steps: int, warmup: float) -> float:
     """Linear from 0 to 1 over the first ``warmup`` fraction, then half a cosine back to 0."""
     rising = warmup * steps
@@ -210,25 +219,22 @@ def _batches(images, labels, batch_size, seed, epoch, augment, accelerator):
         yield x, labels[index][share].to(accelerator.device)
 
 
-def _save(path: Path, run: dict, model: nn.Module, optimizer, history: list[dict]) -> None:
+def _save(path: Path, settings: dict, model: nn.Module, optimizer, history: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    state = {"run": run, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    state = {"run": settings, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+    with files.replacing(path) as unfinished:
+        torch.save(state, unfinished)
 
 
-def _resume(checkpoint, run: dict, model: nn.Module, optimizer) -> list[dict]:
+def _resume(checkpoint, settings: dict, model: nn.Module, optimizer) -> list[dict]:
     if checkpoint is None or not Path(checkpoint).exists():
         return []
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"checkpoint={str(checkpoint)!r} cannot be read; delete it to start again: {error}") from error
-    changed = {key: (state["run"].get(key), value) for key, value in run.items() if state["run"].get(key) != value}
+    saved = state["run"]
+    changed = {key: (saved.get(key), value) for key, value in settings.items() if saved.get(key) != value}
     if changed:
         raise ValueError(f"checkpoint={str(checkpoint)!r} is of another run; (saved, asked for): {changed}")
     model.load_state_dict(state["model"])

@@ -11,6 +11,7 @@ from compress_lib import container, cost, data, ledger, training
 from compress_lib.__main__ import main
 from compress_lib.binary import conversion
 from compress_lib.experiments import (
+    baselines,
     binary_networks,
     choosing_what_to_prune,
     codebooks,
@@ -33,9 +34,13 @@ def few_images(monkeypatch):
 
     def fewer(split, root=None):
         images, labels = real(split, root)
-        return (images[:2000], labels[:2000]) if split == "train" else (images, labels)
+        return (images, labels) if split == "test" else (images[:2000], labels[:2000])
 
     monkeypatch.setattr(data, "fashion_mnist", fewer)
+
+
+# What a recipe says of a training that nothing else is said about.
+TRAINING = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
 
 
 def call(monkeypatch, *arguments):
@@ -59,10 +64,25 @@ def test_train_writes_a_checkpoint_and_its_card(few_images, tmp_path, monkeypatc
     )
     card = json.loads((tmp_path / "lenet-300-100.json").read_text())
     assert card["seed"] == 3 and card["recipe"]["epochs"] == 2 and card["test_images"] == 10_000
+    assert card["recipe"]["split"] == "train"
+    assert card["command"] == "python -m compress_lib train lenet-300-100 --seed 3 --epochs 2"
     assert f"{card['accuracy']:.2%}" in capsys.readouterr().out
     assert sorted(path.suffix for path in tmp_path.glob("lenet*")) == [".json", ".safetensors"]
     monkeypatch.setattr(zoo, "CHECKPOINTS", tmp_path)  # what was written is what the zoo loads
     assert training.accuracy(zoo.load("lenet-300-100"), *data.fashion_mnist("test")) == card["accuracy"]
+
+
+def test_train_on_the_fit_split_writes_to_the_cache(few_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    call(monkeypatch, "train", "lenet-300-100", "--split", "fit", "--seed", 3, "--epochs", 1)
+    folder = baselines.directory("lenet-300-100", "fit", 3)
+    assert tmp_path in folder.parents
+    card = json.loads((folder / "lenet-300-100.json").read_text())
+    model = zoo.load("lenet-300-100", folder)
+    assert card["accuracy_held_out"] == training.accuracy(model, *data.fashion_mnist("held-out"))
+    assert card["recipe"]["split"] == "fit" and "--split fit" in card["command"]
+    with pytest.raises(ValueError, match=r"another recipe.*'epochs': \(1, 30\)"):
+        baselines.trained("lenet-300-100", seed=3)
 
 
 def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_images, tmp_path, monkeypatch):
@@ -71,10 +91,22 @@ def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_images, tmp_path, m
     call(monkeypatch, "prune", "lenet-300-100", "--keep", *keep, "--rounds", 2, "--epochs", 1, "--seeds", 5)
     (row,) = ledger.read("02-pruning-weights")
     assert row["seed"] == 5 and row["details"]["kept_by_layer"] == {"fc1": 23_520, "fc3": 500}
+    assert row["recipe"] == TRAINING | {"keep": {"fc1": 0.1, "fc3": 0.5}, "rounds": 2, "epochs": 1, "lr": 0.02}
     assert row["macs_after"] == 23_520 + 30_000 + 500  # fc2 was not named, so it stays dense
     assert row["nbytes_before"] == zoo.card("lenet-300-100")["nbytes"]
     assert row["accuracy_before"] == pytest.approx(zoo.card("lenet-300-100")["accuracy"], abs=5e-4)
     assert "--keep fc1=0.1 fc3=0.5 --rounds 2" in row["command"]
+
+
+def test_a_row_names_the_operations_that_were_not_counted(few_images):
+    class Spectrum(torch.nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft(x.flatten(1)).abs()[:, :10]
+
+    dense, test = zoo.load("lenet-300-100"), data.fashion_mnist("train")
+    counted, not_counted = (comparison.quality_and_size(dense, other, test) for other in (dense, Spectrum()))
+    assert "macs_uncounted" not in counted
+    assert not_counted["macs_uncounted"] == ["aten._fft_r2c"] and not_counted["macs_after"] == 0
 
 
 def test_the_papers_rates_are_twelvefold():
@@ -94,6 +126,15 @@ def test_compress_writes_a_file_and_a_row_and_decompress_reads_it(few_images, tm
     (row,) = ledger.read("07-deep-compression")
     assert row["nbytes_after"] == out.stat().st_size == sum(nbytes_of(layer) for layer in row["details"]["budget"])
     assert row["details"]["kept"] == {"fc1": 18_816, "fc2": 2_700, "fc3": 260}
+    assert row["recipe"] == TRAINING | {
+        "keep": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
+        "k": {"fc1": 8, "fc2": 8, "fc3": 8},
+        "rounds": 1,
+        "epochs": 1,
+        "lr": 0.05,
+        "share_epochs": 1,
+        "share_lr": None,
+    }
     assert list(row["details"]["stages"]) == ["pruned", "shared", "tuned"]
     assert row["details"]["entropy_bound"] <= row["nbytes_after"] < row["details"]["stages"]["tuned"]["nbytes"]
     call(monkeypatch, "decompress", out, "--out", restored)
@@ -140,6 +181,8 @@ def test_shrink_writes_a_row_and_does_not_train_twice(few_images, tmp_path, monk
     (row,) = ledger.read("03-pruning-filters")
     assert (row["method"], row["seed"]) == ("filter pruning (L1)", 5)
     assert row["variant"] == "50% of the filters removed, 1 epochs"
+    convolutional = TRAINING | {"augment": True, "precision": "bf16"}
+    assert row["recipe"] == convolutional | {"fraction": 0.5, "epochs": 1, "lr": 0.02}
     assert 3.5 < row["nbytes_before"] / row["nbytes_after"] < 4
     assert row["details"]["accuracy_without_recovery"] < row["accuracy_after"] < row["accuracy_before"]
     monkeypatch.setattr(training, "random_crop_flip", None)  # whoever trains now, fails
@@ -155,6 +198,7 @@ def test_shrink_by_slimming_records_the_scales(few_images, tmp_path, monkeypatch
     call(monkeypatch, "shrink", "vgg-small", "slimming", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     dense, penalised = row["details"]["scales"].values()
+    assert (row["recipe"]["strength"], row["recipe"]["sparse_epochs"], row["recipe"]["augment"]) == (0.1, 1, True)
     assert len(dense) == len(penalised) == 288  # 16 + 16 + 32 + 32 + 3 · 64 batch-normalised channels
     assert sum(penalised) < sum(dense)
 
@@ -167,6 +211,7 @@ def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkey
     assert row["details"]["neurons_removed"] == {"fc1": 75, "fc2": 25}
     assert row["macs_after"] == 784 * 225 + 225 * 75 + 75 * 10
     assert row["variant"] == "25% of the neurons removed, 1 epochs"
+    assert row["recipe"] == TRAINING | {"fraction": 0.25, "epochs": 1, "lr": 0.02}
     merged, _ = data_free.prune(zoo.load("lenet-300-100"), torch.zeros(1, 1, 28, 28), {"fc1": 75, "fc2": 25})
     assert row["details"]["accuracy_without_recovery"] == training.accuracy(merged, *data.fashion_mnist("test"))
     call(monkeypatch, "shrink", "lenet-300-100", "neurons-random", *arguments)
@@ -182,6 +227,7 @@ def test_shrink_by_dropneuron_removes_what_became_zero(few_images, tmp_path, mon
     call(monkeypatch, "shrink", "lenet-300-100", "dropneuron", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     first, second = row["details"]["neurons_left"].values()
+    assert (row["recipe"]["strength"], row["recipe"]["sparse_epochs"], row["recipe"]["augment"]) == (3.0, 2, False)
     assert first < 300 and second < 100
     assert row["macs_after"] == 784 * first + first * second + second * 10
     assert "fraction" not in row["command"]
@@ -196,7 +242,7 @@ def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_pat
     gains = {name: value - before for before, (name, value) in zip(probes.values(), list(probes.items())[1:])}
     widening = {"stage2.0", "stage3.0"}  # they change the shape and cannot go
     idle = sorted((name for name in gains if name not in widening), key=gains.get)[:3]  # the first among equals
-    assert set(row["details"]["removed"]) == set(idle)
+    assert set(row["details"]["removed"]) == set(idle) and row["recipe"]["blocks"] == 3
     assert row["macs_after"] < row["macs_before"] and row["nbytes_after"] < row["nbytes_before"]
 
 
@@ -284,20 +330,27 @@ def test_data_command_says_where(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "variant"),
+    ("method", "options", "variant", "recipe"),
     [
-        ("density", ["--k", 4, "--epochs", 1], "k 4, epochs 1"),
-        ("product", ["--k", 8, "--length", 4], "k 8, length 4"),
-        ("response", ["--k", 8, "--length", 4], "k 8, length 4"),
-        ("inq", ["--bits", 5, "--epochs", 1], "bits 5, epochs 1"),
-        ("inq-one-shot", ["--bits", 3], "bits 3"),
+        ("density", ["--k", 4, "--epochs", 1], "k 4, epochs 1", TRAINING | {"k": 4, "epochs": 1, "lr": None}),
+        ("linear", ["--k", 4, "--epochs", 0], "k 4, epochs 0", {"k": 4, "epochs": 0, "split": "train"}),
+        ("product", ["--k", 8, "--length", 4], "k 8, length 4", {"k": 8, "length": 4, "split": "train"}),
+        (
+            "response",
+            ["--k", 8, "--length", 4],
+            "k 8, length 4",
+            {"k": 8, "length": 4, "split": "train", "images": 2000},
+        ),
+        ("inq", ["--bits", 5, "--epochs", 1], "bits 5, epochs 1", TRAINING | {"bits": 5, "epochs": 1, "lr": 0.02}),
+        ("inq-one-shot", ["--bits", 3], "bits 3", {"bits": 3, "split": "train"}),
     ],
 )
-def test_share_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, method, options, variant):
+def test_share_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch, method, options, variant, recipe):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
     call(monkeypatch, "share", "lenet-300-100", method, *options, "--seeds", 5, "--work", tmp_path / "work")
     (row,) = ledger.read("06-codebooks")
     assert row["variant"] == variant and row["method"] == codebooks.NAMED[method] and row["seed"] == 5
+    assert row["recipe"] == recipe
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"] / 4
     assert row["accuracy_after"] > 0.5
     assert (row["latency_ratio"] is not None) == (method in ("product", "response"))
@@ -321,6 +374,17 @@ def test_quantize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     ranges = "range percentile, weight range min_max" if method == "ptq" else "range mse, weight range mse"
     assert row["variant"] == f"{scales}, weight bits {weights}, activation bits {activations}, {ranges}{variant}"
     assert row["method"] == quantization.NAMED[method] and row["seed"] == 5
+    length = (
+        {} if method == "ptq" else TRAINING | {"epochs": 1, "images": 1000, "lr": {"qat": 0.01, "dsq": 0.02}[method]}
+    )
+    assert row["recipe"] == length | {
+        "weight_bits": weights,
+        "activation_bits": activations,
+        "per_channel": method != "qat",
+        **dict(zip(("range", "weight_range"), ("percentile", "min_max") if method == "ptq" else ("mse", "mse"))),
+        "calibration_images": 500,
+        "split": "train",
+    }
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"])
     assert row["nbytes_after"] < row["nbytes_before"] * (weights + 0.5) / 32
     assert row["accuracy_after"] > 0.7 and row["latency_ratio"]["median"] > 0
@@ -328,7 +392,7 @@ def test_quantize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     layers = row["details"]["layers"]
     assert [layer["layer"] for layer in layers] == ["fc1", "fc2", "fc3"]
     assert {(layer["weight_bits"], layer["input_bits"]) for layer in layers} == {(weights, activations)}
-    assert row["details"]["float32"] == {} and row["details"]["calibration_images"] == 500
+    assert row["details"]["float32"] == {}
     if method == "ptq":
         once, twice = (row["details"]["integer"][rounding] for rounding in ("once", "twice"))
         assert once["share"] > 0.999
@@ -393,6 +457,9 @@ def test_binarize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
     call(monkeypatch, "binarize", method, *options, *arguments)
     (row,) = ledger.read("08-binary-networks")
     assert row["variant"] == f"{variant}, epochs 1, images 1280, lr 0.2"
+    options = {"order": "bacp", "width": 8, "kernel_size": 3, "epochs": 1, "images": 1280, "lr": 0.2}
+    options |= {"xnor": {"order": "cbap", "kernel_size": 1}, "twn": {}, "multibit": {"bits": 3}}[method]
+    assert row["recipe"] == TRAINING | options
     assert (row["method"], row["model"], row["seed"]) == (binary_networks.NAMED[method], "block-cnn", 5)
     assert row["nbytes_after"] == sum(nbytes_of(layer) for layer in row["details"]["budget"]) < row["nbytes_before"]
     assert row["accuracy_before"] > 0.6 and row["accuracy_after"] > 0.12 and row["latency_ratio"]["median"] > 0
@@ -502,8 +569,9 @@ def test_compact_measures_what_it_trained(
     flags = " ".join(f"--option {text}" for text in texts)
     command = f"python -m compress_lib compact {name} {flags} --epochs 1 --images 640 --lr 0.05 --seeds 5"
     assert row["command"] == command
-    details = row["details"]
-    assert details["architecture"] == name and options.items() <= details["options"].items()
+    details, recipe = row["details"], row["recipe"]
+    length = {"epochs": 1, "images": 640, "lr": 0.05}
+    assert recipe == TRAINING | length | {"architecture": name, "options": zoo.options(name) | options}
     assert len(details["history"]) == 1
     for when, architecture, chosen in (("before", "plain-small", {}), ("after", name, options)):
         (path,) = (tmp_path / "work").glob(f"{architecture}-*")

@@ -12,6 +12,7 @@ ROW = {
     "model": "lenet-5",
     "data": "fashion-mnist",
     "variant": "",
+    "recipe": {"keep": {"fc1": 0.08}, "epochs": 5},
     "seed": 0,
     "test_images": 10_000,
     "accuracy_before": 0.91,
@@ -38,17 +39,26 @@ def test_round_trip_completes_the_provenance():
     assert {"hardware", "versions", "commit", "date"} <= set(written)
 
 
+def test_a_row_says_what_was_not_counted():
+    assert ledger.record(ROW | {"macs_uncounted": ["aten._fft_r2c"]}) == ledger.read()[0]
+    with pytest.raises(ValueError, match="macs_uncounted"):
+        ledger.record(ROW | {"macs_uncounted": []})
+
+
 def test_same_key_replaces_and_other_keys_stay(results):
     ledger.record(ROW)
     ledger.record(ROW | {"seed": 1})
     ledger.record(ROW | {"accuracy_after": 0.5})
     ledger.record(ROW | {"chapter": "03-pruning-filters"})
-    assert {(row["chapter"], row["seed"]): row["accuracy_after"] for row in ledger.read()} == {
-        ("02-pruning-weights", 0): 0.5,
-        ("02-pruning-weights", 1): 0.905,
-        ("03-pruning-filters", 0): 0.905,
+    ledger.record(ROW | {"recipe": ROW["recipe"] | {"epochs": 4}})
+    ledger.record(ROW | {"accuracy_after": 0.4, "variant": "in other words"})
+    assert {(row["chapter"], row["recipe"]["epochs"], row["seed"]): row["accuracy_after"] for row in ledger.read()} == {
+        ("02-pruning-weights", 5, 0): 0.4,
+        ("02-pruning-weights", 5, 1): 0.905,
+        ("02-pruning-weights", 4, 0): 0.905,
+        ("03-pruning-filters", 5, 0): 0.905,
     }
-    assert len(ledger.read("02-pruning-weights")) == 2
+    assert len(ledger.read("02-pruning-weights")) == 3
     assert len(ledger.read("02-pruning-weights", seed=1)) == 1
     assert sorted(path.name for path in (results / "ledger").iterdir()) == [
         "02-pruning-weights.json",
@@ -66,6 +76,9 @@ def test_same_key_replaces_and_other_keys_stay(results):
         ({"latency_ratio": 1.5}, "latency_ratio"),
         ({"speed": 3}, "'speed' was unexpected"),
         ({"command": ""}, "command"),
+        ({"recipe": "epochs 5"}, "recipe: 'epochs 5'"),
+        ({"recipe": {"epochs": 1.5}}, "recipe.epochs: 1.5"),
+        ({"recipe": {"lr": 0}}, "recipe.lr: 0"),
     ],
 )
 def test_bad_row_is_refused_by_field_and_nothing_is_written(change, message, results):
@@ -103,36 +116,18 @@ def test_headline_is_kept_for_the_landing_page(results):
     assert len(json.loads((results / "headlines.json").read_text())) == 2
 
 
-def compact_row(seed, *, ratio=0.5, recipe="epochs 6, images 20000, lr 0.1", **options):
-    timed = [
-        {"layout": layout, "seconds_after": 0.001 * batch, "ratio": {"median": ratio * factor, "batch": batch}}
-        for layout, factor in (("contiguous_format", 1), ("channels_last", 2))
-        for batch in (1, 32)
+def test_rows_are_found_by_some_entries_of_their_recipe():
+    found = [
+        ledger.record(ROW | {"seed": seed, "recipe": {"keep": {"fc1": kept, "fc2": 0.5}, "epochs": epochs}})
+        for kept, epochs, seed in ((0.08, 5, 0), (0.08, 5, 1), (0.08, 2, 0), (0.1, 5, 0))
     ]
-    everything = {"alpha": 1.0, "pointwise": True} | options
-    details = {"architecture": "mobilenet-v1-small", "options": everything, "latency": timed}
-    variant = ", ".join([*(f"{key} {value}" for key, value in options.items()), recipe])
-    return ledger.record(ROW | {"chapter": "14-mobilenet", "variant": variant, "seed": seed, "details": details})
-
-
-def test_rows_of_a_small_network_are_those_of_its_options_and_of_one_recipe():
-    default, half = [compact_row(seed) for seed in range(3)], [compact_row(0, alpha=0.5)]
-    compact_row(3, recipe="epochs 1, images 20000, lr 0.1")
-    ledger.record(ROW)
-    assert ledger.compact("mobilenet-v1-small") == default == ledger.compact("mobilenet-v1-small", alpha=1.0)
-    assert ledger.compact("mobilenet-v1-small", alpha=0.5) == half
-    with pytest.raises(ValueError, match="mobilenet-v1-small has no option 'beta'; it has alpha, pointwise"):
-        ledger.compact("mobilenet-v1-small", beta=1)
-    with pytest.raises(ValueError, match="nobody has measured mobilenet-v1-small with {'pointwise': False}"):
-        ledger.compact("mobilenet-v1-small", pointwise=False)
-    with pytest.raises(ValueError, match="'mobilenet' is not in the zoo"):
-        ledger.compact("mobilenet")
-
-
-def test_latency_is_the_median_of_the_seeds_in_one_layout_and_batch():
-    rows = [compact_row(seed, ratio=ratio) for seed, ratio in enumerate((0.5, 0.75, 3.0))]
-    assert ledger.latency(rows, 32, "contiguous") == (0.75, 0.032)
-    assert ledger.latency(rows, 1, "channels-last") == (1.5, 0.001)
+    assert ledger.read(recipe={"keep": {"fc1": 0.08}}) == [found[0], found[2], found[1]]  # of a file: by seed
+    assert ledger.select(found, recipe={"epochs": 5}) == [found[0], found[1], found[3]]
+    assert ledger.select(found, recipe={"epochs": 5}, seed=1) == [found[1]]
+    assert ledger.select(found, recipe={"keep": {"fc1": 0.08, "fc2": 0.5, "fc3": 0.5}}) == []
+    assert ledger.select(found, recipe={"epochs": None}) == ledger.select(found, model="lenet") == []
+    assert ledger.select(found) == found
+    assert ledger.settings(found) == [found[:2], [found[2]], [found[3]]]
 
 
 def test_reading_needs_no_torch():
@@ -142,4 +137,6 @@ def test_reading_needs_no_torch():
 
 def test_committed_rows_follow_the_schema(monkeypatch):
     monkeypatch.delenv("COMPRESS_LIB_RESULTS")
-    ledger.read()
+    rows = ledger.read()
+    keys = [json.dumps([row[field] for field in ledger.KEY], sort_keys=True) for row in rows]
+    assert len(set(keys)) == len(rows) > 0

@@ -10,11 +10,15 @@ random signs the accuracy of the real weights behind them is noted, too.
 
 import argparse
 import copy
-import tempfile
 from functools import partial
-from pathlib import Path
 
+import torch
+from torch.nn.utils import parametrize
+
+from compress_lib import ledger, ops, training
+from compress_lib.binary import binaryconnect, conversion
 from compress_lib.experiments import harness
+from compress_lib.models import zoo
 from compress_lib.models.block_cnn import ORDERS
 
 COMMAND = "binarize"
@@ -31,19 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of training (default 4)")
     parser.add_argument("--images", type=int, default=20_000, help="training images per epoch (default 20000)")
     parser.add_argument("--lr", type=float, default=0.2, help="peak learning rate (default 0.2)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    harness.common_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     options = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
     for seed in arguments.seeds:
         row = measure(**options, seed=seed)
-        print(
-            f"{row['method']}, {row['variant']}, seed {seed}: {row['accuracy_before']:.2%} → "
-            f"{row['accuracy_after']:.2%}, {row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
-        )
+        print(harness.summary(row))
 
 
 OPTIONS = ("method", "order", "bits", "width", "kernel_size", "epochs", "images", "lr", "work", "data")
@@ -67,20 +66,12 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
     RuntimeError
         If the packed network, or the one that was read back, has other logits, in one bit, than the trained one.
     """
-    import torch
-
-    from compress_lib import data as datasets
-    from compress_lib import ledger, ops, training
-    from compress_lib.binary import binaryconnect, conversion
-    from compress_lib.models import zoo
-
-    train = datasets.fashion_mnist("train", data)
-    test = datasets.fashion_mnist("test", data)
-    if not 1 <= images <= len(train[0]):
-        raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {images}")
-    chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[:images]
+    train, test = harness.fashion_mnist(data)
+    chosen = harness.draw(train, images, seed)
     options = {"order": order, "width": width, "kernel_size": kernel_size}
-    recipe = {"epochs": epochs, "images": images, "lr": lr}
+    length = {"epochs": epochs, "images": images, "lr": lr}
+    used = options | ({"bits": bits} if method == "multibit" else {}) | length
+    recipe = used | harness.TRAINING
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dense = zoo.build(MODEL, **options)
@@ -89,10 +80,9 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
     work.mkdir(parents=True, exist_ok=True)
 
     def fit(network, name, **rest):
-        parts = (MODEL, name, *options.values(), *recipe.values(), f"seed{seed}")
+        parts = (MODEL, name, *options.values(), *length.values(), f"seed{seed}")
         checkpoint = work / ("-".join(map(str, parts)) + ".pt")
-        selected = (part[chosen] for part in train)
-        return training.fit(network, *selected, epochs=epochs, lr=lr, seed=seed, checkpoint=checkpoint, **rest)
+        return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **harness.fit_settings(recipe), **rest)
 
     fit(dense, "float")
     history = fit(trained, "".join(map(str, settings.values())), weight_decay=0.0, after_step=binaryconnect.clip)
@@ -100,37 +90,30 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
     logits = partial(training.predict, images=test[0])
     if not logits(deployed).equal(logits(trained)):
         raise RuntimeError(f"the packed form of {method} has other logits than its train form")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.cnet"
-        metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
-        restored, budget = harness.through_file(deployed, path, test[0], architecture=MODEL, metadata=metadata)
-        nbytes = path.stat().st_size
+    metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
+    restored, budget = harness.through_file(deployed, test[0], architecture=MODEL, metadata=metadata)
     details = {"backend": ops.backend(), "history": history, "budget": [vars(layer) for layer in budget.rows]}
     if method == "binaryconnect-stochastic":
         details["accuracy_of_real_weights"] = training.accuracy(_with_real_weights(trained), *test)
-    used = options | settings | recipe
-    del used["method"]
-    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in used.items())
     return ledger.record(
         {
             "chapter": "08-binary-networks",
             "method": NAMED[method],
             "model": MODEL,
             "data": "fashion-mnist",
-            "variant": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in used.items()),
+            "variant": harness.words(used),
+            "recipe": recipe,
             "seed": seed,
             **harness.compare(dense, restored, test, counted=dense),  # the same products, of bits
-            "nbytes_after": nbytes,
+            "nbytes_after": budget.nbytes,
             "details": details,
-            "command": f"python -m compress_lib binarize {method} {flags} --seeds {seed}",
+            "command": f"python -m compress_lib binarize {method} {harness.flags(used)} --seeds {seed}",
         }
     )
 
 
 def _with_real_weights(trained):
     """The network of the weights behind the signs: with these Courbariaux et al. test where they drew signs."""
-    from torch.nn.utils import parametrize
-
     real = copy.deepcopy(trained)
     for module in real.modules():
         if parametrize.is_parametrized(module, "weight"):

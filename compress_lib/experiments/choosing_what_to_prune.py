@@ -15,6 +15,17 @@ import json
 from functools import partial
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
+from compress_lib import data, files, ledger, training
+from compress_lib.experiments import harness
+from compress_lib.models import zoo
+from compress_lib.network.batch_norm import recalibrate_batch_norm
+from compress_lib.progress import progress_bar
+from compress_lib.pruning import criteria, surgery
+from compress_lib.pruning.channels import channel_lasso, dcp, filters, gal, reconstruction, thinet
+
 COMMAND = "criteria"
 
 LAYER = "features.14"  # 64 filters in the middle of the network
@@ -32,11 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from compress_lib import data
-    from compress_lib.progress import progress_bar
-
-    train = data.fashion_mnist("train", arguments.data)
-    test = data.fashion_mnist("test", arguments.data)
+    train, test = harness.fashion_mnist(arguments.data)
     networks = {seed: load_network(seed, arguments.work) for seed in arguments.seeds}
     tasks = [("network", seed, method, draw, 0.5) for seed in networks for method, draw in _methods()]
     tasks += [
@@ -60,10 +67,6 @@ def load_network(seed: int, work: Path):
     ValueError
         If it is not there, with the command that trains it.
     """
-    from safetensors.torch import load_file
-
-    from compress_lib.models import zoo
-
     if seed == 0:
         return zoo.load("vgg-small")
     folder = work / f"vgg-small-seed{seed}"
@@ -89,12 +92,6 @@ def cut(model, method: str, draw: int, fraction: float | None, experiment: str, 
     experiment : "network", "complete" or "layer".
     train : images and labels.
     """
-    import torch
-
-    from compress_lib import data
-    from compress_lib.pruning import criteria
-    from compress_lib.pruning.channels import channel_lasso, filters, thinet
-
     images, labels = (part[draw * IMAGES : (draw + 1) * IMAGES] for part in train)
     image = data.normalize(images[:1])
     # The hidden linear layer stays whole: it has no normalisation and no maps, which some criteria need.
@@ -111,26 +108,18 @@ def cut(model, method: str, draw: int, fraction: float | None, experiment: str, 
 
 
 def _thinet(model, image, fractions, images, labels, train):
-    from compress_lib.pruning.channels import thinet
-
     return thinet.prune(model, image, fractions, images)
 
 
 def _channel_lasso(model, image, fractions, images, labels, train):
-    from compress_lib.pruning.channels import channel_lasso
-
     return channel_lasso.prune(model, image, fractions, images)
 
 
 def _dcp(model, image, fractions, images, labels, train, weight=1.0):
-    from compress_lib.pruning.channels import dcp
-
     return dcp.prune(model, image, fractions, images, labels, weight=weight)
 
 
 def _gal(model, image, fractions, images, labels, train):
-    from compress_lib.pruning.channels import gal
-
     return gal.prune(model, image, train[0][:GAL_IMAGES], layers=list(fractions), **GAL)
 
 
@@ -145,8 +134,6 @@ COMPLETE = {
 
 def measure(model, method, draw, fraction, recoveries, experiment, train, test) -> dict[str, dict]:
     """For each of some recoveries: accuracy on all test images after one cut, and the filters that are left."""
-    from compress_lib import training
-
     smaller, report = cut(model, method, draw, fraction, experiment, train)
     images = train[0][draw * IMAGES : (draw + 1) * IMAGES]
     measured = {}
@@ -164,20 +151,14 @@ def _nothing(model, smaller, report, images, train, draw):
 
 
 def _batch_norm(model, smaller, report, images, train, draw):
-    from compress_lib.network.batch_norm import recalibrate_batch_norm
-
     return recalibrate_batch_norm(smaller, images)
 
 
 def _least_squares(model, smaller, report, images, train, draw):
-    from compress_lib.pruning.channels import reconstruction
-
     return reconstruction.least_squares(model, smaller, report, images, seed=draw)[0]
 
 
 def _one_epoch(model, smaller, report, images, train, draw):
-    from compress_lib import training
-
     smaller = copy.deepcopy(smaller)
     training.fit(smaller, *train, epochs=1, seed=draw, lr=0.02, augment=True, precision="bf16", progress=False)
     return smaller
@@ -185,11 +166,6 @@ def _one_epoch(model, smaller, report, images, train, draw):
 
 def _others_one_epoch(model, smaller, report, images, train, draw):
     """The control of a method that chose its own widths: the same widths, filters by lot, one epoch."""
-    import torch
-
-    from compress_lib import data
-    from compress_lib.pruning import surgery
-
     torch.manual_seed(draw)
     lots = {}
     for name, layer in model.named_modules():
@@ -214,8 +190,6 @@ RECOVERED = {
 
 def _methods() -> list[tuple[str, int]]:
     """Every method once, and the lottery several times."""
-    from compress_lib.pruning import criteria
-
     chosen = [name for name in criteria.ALL if name != "random"] + ["thinet", "channel_lasso"]
     return [(name, 0) for name in chosen] + [("random", draw) for draw in range(LOTS)]
 
@@ -224,8 +198,6 @@ class _Results:
     """``results/criteria.json``: one row per measurement, written after each."""
 
     def __init__(self, command: str):
-        from compress_lib import ledger
-
         self.path = ledger.directory() / "criteria.json"
         self.provenance = ledger.provenance(command)
         self.rows = json.loads(self.path.read_text(encoding="utf-8"))["rows"] if self.path.exists() else []
@@ -235,8 +207,6 @@ class _Results:
         return key in self.known
 
     def add(self, key: tuple, measured: dict[str, dict]) -> None:
-        from compress_lib import files
-
         for recovery, values in measured.items():
             self.rows.append(dict(zip(_FIELDS, (*key, recovery))) | values)
         content = json.dumps(self.provenance)[:-1] + ', "rows": [\n' + ",\n".join(map(json.dumps, self.rows)) + "\n]}\n"

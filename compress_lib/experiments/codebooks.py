@@ -8,12 +8,13 @@ lot), ``inq-one-shot`` (all at once, no training).
 """
 
 import argparse
-import tempfile
 from functools import partial
-from pathlib import Path
 
+from compress_lib import ledger, training
 from compress_lib.experiments import harness
-from compress_lib.models.zoo import NAMES
+from compress_lib.models import zoo
+from compress_lib.network import targets
+from compress_lib.quantization.codebooks import inq, kmeans, pq_response, product
 
 COMMAND = "share"
 
@@ -21,7 +22,7 @@ FITTED_IMAGES = 2_000  # of the training set, for the response
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=zoo.NAMES)
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument("--k", type=int, default=16, help="values, or pieces, per codebook (default 16)")
     parser.add_argument(
@@ -32,18 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bits", type=int, default=5, help="of a weight (inq…; default 5)")
     parser.add_argument("--epochs", type=int, default=1, help="of training: of the centroids, or per part (default 1)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    harness.common_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         row = measure(**{key: value for key, value in vars(arguments).items() if key in OPTIONS}, seed=seed)
-        print(
-            f"{row['model']}, {row['method']}, {row['variant']}, seed {seed}: {row['accuracy_before']:.2%} → "
-            f"{row['accuracy_after']:.2%}, {row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
-        )
+        print(harness.summary(row))
 
 
 OPTIONS = ("name", "method", "k", "length", "bits", "epochs", "work", "data")
@@ -61,44 +57,40 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
     data : directory with Fashion-MNIST, if not where it is found by itself.
     seed : of all that is random.
     """
-    from compress_lib import data as datasets
-    from compress_lib import ledger, training
-    from compress_lib.models import zoo
-
-    train = datasets.fashion_mnist("train", data)
-    test = datasets.fashion_mnist("test", data)
+    train, test = harness.fashion_mnist(data)
     dense = zoo.load(name)
     used = {key: value for key, value in (("k", k), ("length", length), ("bits", bits), ("epochs", epochs))
             if key in USED[method]}  # fmt: skip
+    recipe = used | {"split": harness.TRAINING["split"]}
+    if method == "response":
+        recipe["images"] = FITTED_IMAGES
+    if used.get("epochs"):
+        recipe |= {"lr": LR.get(method), **harness.TRAINING, **TRAINED.get(name, {})}
     run = "-".join([name, method, *(f"{key}{value}" for key, value in used.items()), f"seed{seed}"])
     work.mkdir(parents=True, exist_ok=True)
 
     def fit(model, phase, **options):
-        checkpoint = work / f"{run}-{phase}.pt"
-        settings = {"seed": seed, "lr": 0.02, "checkpoint": checkpoint} | PRECISION.get(name, {}) | options
+        settings = harness.fit_settings(recipe) | {"seed": seed, "checkpoint": work / f"{run}-{phase}.pt"} | options
         training.fit(model, *train, **settings)
 
     smaller, details = METHODS[method](dense, train, seed, fit, **used)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.cnet"
-        restored, budget = harness.through_file(smaller, path, test[0], into=smaller)
-        nbytes = path.stat().st_size
+    restored, budget = harness.through_file(smaller, test[0], into=smaller)
     compared = harness.compare(dense, restored, test)
     if method not in ("product", "response"):
         compared["latency_ratio"] = None  # what is read back is the dense network again
-    flags = " ".join(f"--{key} {value}" for key, value in used.items())
     return ledger.record(
         {
             "chapter": "06-codebooks",
             "method": NAMED[method],
             "model": name,
             "data": "fashion-mnist",
-            "variant": ", ".join(f"{key} {value}" for key, value in used.items()),
+            "variant": harness.words(used),
+            "recipe": recipe,
             "seed": seed,
             **compared,
-            "nbytes_after": nbytes,
+            "nbytes_after": budget.nbytes,
             "details": {**details, "budget": [vars(layer) for layer in budget.rows]},
-            "command": f"python -m compress_lib share {name} {method} {flags} --seeds {seed}",
+            "command": f"python -m compress_lib share {name} {method} {harness.flags(used)} --seeds {seed}",
         }
     )
 
@@ -108,24 +100,18 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
 
 
 def _codebook(dense, train, seed, fit, k, epochs, init):
-    from compress_lib.quantization.codebooks import kmeans
-
     shared, report = kmeans.convert(dense, k, init=init, seed=seed)
     if epochs:
-        fit(shared, "values", epochs=epochs, lr=kmeans.learning_rate(shared), weight_decay=0.0)
+        fit(shared, "values", lr=kmeans.learning_rate(shared), weight_decay=0.0)
     return kmeans.deploy(shared), {"rmse": {row.layer: row.rmse for row in report.rows}}
 
 
 def _product(dense, train, seed, fit, k, length):
-    from compress_lib.quantization.codebooks import product
-
     smaller, report = product.quantize(dense, _sizes(dense, length, k), seed=seed)
     return smaller, {"layers": [row.layer for row in report.rows]}
 
 
 def _response(dense, train, seed, fit, k, length):
-    from compress_lib.quantization.codebooks import pq_response
-
     smaller, report = pq_response.quantize(dense, _sizes(dense, length, k), train[0][:FITTED_IMAGES], seed=seed)
     errors = {row.layer: [row.error_plain, row.error] for row in report.rows}
     return smaller, {"layers": list(errors), "response_errors": errors}
@@ -133,25 +119,18 @@ def _response(dense, train, seed, fit, k, length):
 
 def _sizes(dense, length: int, k: int) -> dict[str, tuple[int, int]]:
     """Of the layers but the last, which has too few rows to share pieces; the nearest length that divides the inputs."""
-    from compress_lib.network import targets
-
     layers = list(targets.prunable(dense).items())[:-1]
     return {name: (max(d for d in range(1, length + 1) if layer.weight.shape[1] % d == 0), k) for name, layer in layers}
 
 
 def _incremental(dense, train, seed, fit, bits, epochs=0, order="largest"):
-    from compress_lib.quantization.codebooks import inq
-
     model = dense
     portions = inq.SCHEDULES[f"{bits} bits"] if epochs else (1.0,)
     for portion in portions:
         model, report = inq.freeze(model, bits, portion, order=order, seed=seed)
         if portion < 1:
-            fit(model, f"part-{portion}", epochs=epochs, seed=seed)
-    return inq.deploy(model), {
-        "portions": portions,
-        "zeros": {row.layer: row.sparsity for row in report.rows},
-    }
+            fit(model, f"part-{portion}")
+    return inq.deploy(model), {"portions": portions, "zeros": {row.layer: row.sparsity for row in report.rows}}
 
 
 METHODS = {
@@ -180,5 +159,7 @@ NAMED = {
     "inq-random": "INQ, parts by lot",
     "inq-one-shot": "powers of two, one shot",
 }
+# Peak learning rates. Centroids have none that is chosen: `kmeans.learning_rate`.
+LR = dict.fromkeys(("inq", "inq-random"), 0.02)
 # The convolutional networks of the book were trained with augmentation, in mixed precision.
-PRECISION = {name: {"augment": True, "precision": "bf16"} for name in ("vgg-small", "resnet-20")}
+TRAINED = {name: {"augment": True, "precision": "bf16"} for name in ("vgg-small", "resnet-20")}

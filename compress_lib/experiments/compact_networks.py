@@ -8,8 +8,11 @@ NAME is one of the zoo's networks for 28×28 images that cost about four million
 
 import argparse
 import copy
-from pathlib import Path
+import statistics
 
+import torch
+
+from compress_lib import cost, data, ledger, training
 from compress_lib.experiments import harness
 from compress_lib.models import zoo
 
@@ -29,6 +32,7 @@ FAMILIES = {
 # How networks are timed: images at a time, and which dimension is innermost in memory, which matters to some more than
 # to others. The first is the row's latency ratio, as in all chapters.
 BATCHES, FORMATS = (1, 32), ("contiguous_format", "channels_last")
+LENGTH = {"epochs": 6, "images": 20_000, "lr": 0.1}  # of the training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,21 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="of the architecture, e.g. squeeze_ratio=0.5, groups=8 or linear_bottleneck=false; may be repeated",
     )
-    parser.add_argument("--epochs", type=int, default=6, help="of training (default 6)")
-    parser.add_argument("--images", type=int, default=20_000, help="training images per epoch (default 20000)")
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate (default 0.1)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    parser.add_argument("--epochs", type=int, default=LENGTH["epochs"], help="of training (default 6)")
+    parser.add_argument(
+        "--images", type=int, default=LENGTH["images"], help="training images per epoch (default 20000)"
+    )
+    parser.add_argument("--lr", type=float, default=LENGTH["lr"], help="peak learning rate (default 0.1)")
+    harness.common_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     options = parse_options(arguments.name, arguments.option)
-    recipe = {key: getattr(arguments, key) for key in ("epochs", "images", "lr")}
+    length = {key: getattr(arguments, key) for key in LENGTH}
     for seed in arguments.seeds:
-        row = measure(arguments.name, options, seed=seed, **recipe, work=arguments.work, root=arguments.data)
+        row = measure(arguments.name, options, seed=seed, **length, work=arguments.work, root=arguments.data)
         print(
-            f"{row['details']['architecture']}, {row['variant']}, seed {seed}: {row['accuracy_after']:.2%} "
+            f"{arguments.name}, {row['variant']}, seed {seed}: {row['accuracy_after']:.2%} "
             f"({BASELINE} {row['accuracy_before']:.2%}), {row['nbytes_after']:,} bytes on disk"
         )
 
@@ -68,7 +72,7 @@ def parse_options(name: str, texts: list[str]) -> dict:
         If a text is not of that form, or names no option of the network, or the value is not of the default's kind.
     """
     defaults = zoo.options(name)
-    has = ", ".join(f"{key}={_text(value)}" for key, value in defaults.items())
+    has = ", ".join(f"{key}={harness.text(value)}" for key, value in defaults.items())
     given = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -95,75 +99,92 @@ def measure(name, options, *, epochs, images, lr, work, root, seed) -> dict:
     root : directory with Fashion-MNIST, if not where it is found by itself.
     seed : of all that is random: the first weights, which training images are used, and in what order.
     """
-    import torch
-
-    from compress_lib import cost, data, ledger, training
-
-    train = data.fashion_mnist("train", root)
-    test = data.fashion_mnist("test", root)
-    if not 1 <= images <= len(train[0]):
-        raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {images}")
-    chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[:images]
-    recipe = {"epochs": epochs, "images": images, "lr": lr}
+    train, test = harness.fashion_mnist(root)
+    chosen = harness.draw(train, images, seed)
+    length = {"epochs": epochs, "images": images, "lr": lr}
+    recipe = {"architecture": name, "options": zoo.options(name) | options, **length, **harness.TRAINING}
 
     def trained(name, options):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = zoo.build(name, **options)
-        run = "-".join([name, *_texts(options, "{}{}"), *map(str, recipe.values()), f"seed{seed}.pt"])
+        run = "-".join([name, *_texts(options, "{}{}"), *map(str, length.values()), f"seed{seed}.pt"])
         # With channels innermost, 1×1 and depthwise convolutions train up to twice as fast. What is in a checkpoint or a
         # file does not depend on it; what is measured afterwards is in the usual layout again.
         network.to(memory_format=torch.channels_last)
-        history = training.fit(
-            network, *(part[chosen] for part in train), epochs=epochs, lr=lr, seed=seed, checkpoint=work / run
-        )
+        history = training.fit(network, *chosen, seed=seed, checkpoint=work / run, **harness.fit_settings(recipe))
         return network.to(memory_format=torch.contiguous_format), history
 
     network, history = trained(name, options)
     is_baseline = name == BASELINE and not options
     baseline = network if is_baseline else trained(BASELINE, {})[0]
-    latency = [_latency(baseline, network, test[0], batch, layout) for layout in FORMATS for batch in BATCHES]
+    timed = [_timed(baseline, network, test[0], batch, layout) for layout in FORMATS for batch in BATCHES]
     counts = {"before": cost.count(baseline, test[0].shape[1:]), "after": cost.count(network, test[0].shape[1:])}
     chapter, method = FAMILIES[name]
-    flags = [f"--option {text}" for text in _texts(options, "{}={}")]
-    flags += [f"--{key} {value}" for key, value in recipe.items()]
+    flags = " ".join([*(f"--option {text}" for text in _texts(options, "{}={}")), harness.flags(length)])
     return ledger.record(
         {
             "chapter": chapter,
             "method": "none (dense baseline)" if is_baseline else method,
             "model": BASELINE,
             "data": "fashion-mnist",
-            "variant": ", ".join(_texts(options | recipe, "{} {}")).replace("_", " "),
+            "variant": harness.words(options | length),
+            "recipe": recipe,
             "seed": seed,
             **harness.quality_and_size(baseline, network, test),
-            "latency_ratio": latency[0]["ratio"],
+            "latency_ratio": timed[0]["ratio"],
             "details": {
-                "architecture": name,
-                "options": zoo.options(name) | options,
                 **{f"params_{when}": count.params for when, count in counts.items()},
                 **{f"peak_activation_nbytes_{when}": count.peak_activation_nbytes for when, count in counts.items()},
-                "latency": latency,
+                "latency": timed,
                 "history": history,
             },
-            "command": f"python -m compress_lib compact {name} {' '.join(flags)} --seeds {seed}",
+            "command": f"python -m compress_lib compact {name} {flags} --seeds {seed}",
         }
     )
 
 
-def _latency(baseline, network, images, batch, layout) -> dict:
-    import torch
+def rows(name: str, **options) -> list[dict]:
+    """The rows of ``python -m compress_lib compact NAME``, trained as that command does by default, one for each seed.
 
-    from compress_lib import data
+    Parameters
+    ----------
+    name : of a small network of chapters 13 to 16, ``"squeezenet-small"`` and the like.
+    options : of its builder; those that are not named have their defaults.
 
+    Raises
+    ------
+    ValueError : an unknown name or option, or no row of such a network.
+    """
+    if unknown := options.keys() - zoo.options(name).keys():
+        raise ValueError(f"{name} has no option {min(unknown)!r}; it has {', '.join(zoo.options(name))}")
+    wanted = {"architecture": name, "options": zoo.options(name) | options, **LENGTH}
+    if not (found := ledger.read(recipe=wanted)):
+        raise ValueError(f"nobody has measured {name} with {options}; python -m compress_lib compact {name} does")
+    return found
+
+
+def latency(rows: list[dict], batch: int, layout: str) -> tuple[float, float]:
+    """Of rows from `rows`: how many times as fast as plain-small, and seconds; medians over the seeds.
+
+    Parameters
+    ----------
+    rows : one network with several seeds.
+    batch : images at a time, 1 or 32.
+    layout : ``"contiguous"`` or ``"channels-last"``.
+    """
+    wanted = ({"contiguous": "contiguous_format", "channels-last": "channels_last"}[layout], batch)
+    timed = [each for row in rows for each in row["details"]["latency"]]
+    timed = [each for each in timed if (each["layout"], each["ratio"]["batch"]) == wanted]
+    ratios, seconds = [each["ratio"]["median"] for each in timed], [each["seconds_after"] for each in timed]
+    return statistics.median(ratios), statistics.median(seconds)
+
+
+def _timed(baseline, network, images, batch, layout) -> dict:
     layout_of = {"memory_format": getattr(torch, layout)}
     networks = (copy.deepcopy(network).to(**layout_of) for network in (baseline, network))
     return {"layout": layout} | harness.timing(*networks, data.normalize(images[:batch]).contiguous(**layout_of))
 
 
 def _texts(options: dict, form: str) -> list[str]:
-    return [form.format(key, _text(value)) for key, value in options.items()]
-
-
-def _text(value) -> str:
-    """As it is given on the command line."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return [form.format(key, harness.text(value)) for key, value in options.items()]

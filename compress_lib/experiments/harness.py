@@ -1,4 +1,72 @@
-"""What the commands measure of a dense network and of what became of it: the fields of a ledger row that both share."""
+"""What the experiments share: arguments, images, how a row tells its recipe, and what is measured of two networks."""
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from compress_lib import container, cost, data, training
+
+# How the networks of the experiments are trained, unless a recipe says otherwise: what `training.fit` does by itself.
+TRAINING = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
+
+
+def common_arguments(parser: argparse.ArgumentParser, *, work: bool = True) -> None:
+    """The arguments of every experiment; without ``work`` nothing of it can be resumed."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    if work:
+        parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
+    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+
+
+def fashion_mnist(root=None) -> tuple[tuple, tuple]:
+    """Images and labels to train on, and to test on; from the directory ``root``, or where they are found."""
+    return data.fashion_mnist(TRAINING["split"], root), data.fashion_mnist("test", root)
+
+
+def draw(train: tuple, count: int, seed: int) -> tuple:
+    """So many of the images and their labels, in the order in which ``seed`` draws them.
+
+    Raises
+    ------
+    ValueError : there are not so many; it names the command's option.
+    """
+    if not 1 <= count <= len(train[0]):
+        raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {count}")
+    chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[:count]
+    return tuple(part[chosen] for part in train)
+
+
+def fit_settings(recipe: Mapping) -> dict:
+    """What `training.fit` has to know of a recipe."""
+    return {key: recipe[key] for key in ("epochs", "lr", "batch_size", "augment", "precision") if key in recipe}
+
+
+def words(settings: Mapping) -> str:
+    """Settings for people: ``squeeze ratio 0.5, bypass true, epochs 6``."""
+    return ", ".join(f"{key.replace('_', ' ')} {text(value)}" for key, value in settings.items())
+
+
+def flags(settings: Mapping) -> str:
+    """Settings for the command line: ``--kernel-size 3 --epochs 4``."""
+    return " ".join(f"--{key.replace('_', '-')} {text(value)}" for key, value in settings.items())
+
+
+def text(value) -> str:
+    """A value as it is given on the command line; a mapping as ``fc1=0.08 fc2=0.09``."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={part}" for key, part in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def summary(row: Mapping) -> str:
+    """A row of the ledger in a line, for whoever waited for it."""
+    return (
+        f"{row['model']}, {row['method']}, {row['variant']}, seed {row['seed']}: {row['accuracy_before']:.2%} → "
+        f"{row['accuracy_after']:.2%}, {row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
+    )
 
 
 def compare(dense, smaller, test, *, counted=None) -> dict:
@@ -16,8 +84,6 @@ def compare(dense, smaller, test, *, counted=None) -> dict:
     dict
         Fields of ``ledger.schema.json``.
     """
-    from compress_lib import data
-
     image = data.normalize(test[0][:1])
     return {
         **quality_and_size(dense, smaller, test, counted=counted),
@@ -27,17 +93,18 @@ def compare(dense, smaller, test, *, counted=None) -> dict:
 
 def quality_and_size(dense, smaller, test, *, counted=None) -> dict:
     """What `compare` gives, without the latency."""
-    from compress_lib import cost, training
-
     shape = tuple(test[0].shape[1:])
+    counts = [cost.count(network, shape) for network in (dense, smaller if counted is None else counted)]
+    uncounted = sorted({operation for count in counts for operation in count.uncounted})
     return {
         "test_images": len(test[0]),
         "accuracy_before": training.accuracy(dense, *test),
         "accuracy_after": training.accuracy(smaller, *test),
         "nbytes_before": cost.nbytes_on_disk(dense),
         "nbytes_after": cost.nbytes_on_disk(smaller),
-        "macs_before": cost.count(dense, shape).macs,
-        "macs_after": cost.count(smaller if counted is None else counted, shape).macs,
+        "macs_before": counts[0].macs,
+        "macs_after": counts[1].macs,
+        **({"macs_uncounted": uncounted} if uncounted else {}),
     }
 
 
@@ -48,15 +115,13 @@ def timing(dense, smaller, images) -> dict:
     ----------
     dense, smaller : nn.Module
         On the CPU.
-    images : ``(N, C, H, W)``, normalised; all are given at once. One thread.
+    images : ``(N, C, H, W)``, normalized; all are given at once. One thread.
 
     Returns
     -------
     dict
         ``seconds_before`` and ``seconds_after``, medians for all ``N`` images, and ``ratio``.
     """
-    from compress_lib import cost
-
     rows = cost.latency({"dense": lambda: dense(images), "smaller": lambda: smaller(images)}, rounds=50, threads=1)
     before, after = rows
     ratio = {"median": after.ratio, "low": after.ratio_low, "high": after.ratio_high}
@@ -67,14 +132,14 @@ def timing(dense, smaller, images) -> dict:
     }
 
 
-def through_file(model, path, images, *, into=None, **saving):
+def through_file(model, images, *, path=None, into=None, **saving):
     """Write a network to a file and read it back: what the commands measure is what came out of a file.
 
     Parameters
     ----------
     model : nn.Module
-    path : path of the file.
     images : of the test set; on them the two networks must have the same logits.
+    path : of the file; without it, one that is deleted again.
     into : the network to load into, if the file does not say which.
     saving : as for `container.save`.
 
@@ -88,8 +153,9 @@ def through_file(model, path, images, *, into=None, **saving):
     RuntimeError
         If it has other logits, in one bit, than the one that was written.
     """
-    from compress_lib import container, training
-
+    if path is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return through_file(model, images, path=Path(folder) / "network.cnet", into=into, **saving)
     budget = container.save(model, path, **saving)
     restored = container.load(path, into)
     if not training.predict(restored, images).equal(training.predict(model, images)):

@@ -14,8 +14,17 @@ import copy
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from compress_lib import data, ledger, training
+from compress_lib.distillation.logits import distillation_loss
 from compress_lib.experiments import harness
-from compress_lib.models.zoo import NAMES
+from compress_lib.models import zoo
+from compress_lib.models.resnet import BasicBlock
+from compress_lib.pruning import criteria, layer_pruning, surgery
+from compress_lib.pruning.channels import filters, slimming
+from compress_lib.pruning.neurons import data_free, dropneuron
+from compress_lib.pruning.neurons.chains import find_chains
 
 COMMAND = "shrink"
 
@@ -23,33 +32,29 @@ COMMAND = "shrink"
 STRENGTH, SPARSE_EPOCHS = 1e-2, 5
 # DropNeuron: the strength of its proximal step, λ ÷ (1 − momentum), and the epochs of training with it.
 NEURON_STRENGTH, NEURON_EPOCHS = 2e-2, 8
-# The networks of linear layers were trained without augmentation, in full precision.
+# How networks recover; those of linear layers as they were trained, without augmentation and in full precision.
+RECOVERY = {"lr": 0.02} | harness.TRAINING | {"augment": True, "precision": "bf16"}
 PLAIN = {"augment": False, "precision": "fp32"}
 # The images for the probes: so many to train on, and as many to score them on.
 PROBE_IMAGES = 2_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=zoo.NAMES)
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument(
         "--fraction", type=float, default=0.5, help="of the filters or neurons per layer (slimming: overall) to remove"
     )
     parser.add_argument("--blocks", type=int, default=2, help="residual blocks to remove (method layers)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs of recovery (default 5)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    harness.common_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         amount = arguments.blocks if arguments.method.startswith("layers") else arguments.fraction
         row = measure(arguments.name, arguments.method, amount, arguments.epochs, seed, arguments.work, arguments.data)
-        print(
-            f"{row['model']}, {row['method']}, seed {seed}: {row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}, "
-            f"{row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
-        )
+        print(harness.summary(row))
 
 
 def measure(name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root=None) -> dict:
@@ -65,34 +70,31 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     root : directory with Fashion-MNIST, if not where it is found by itself.
     """
-    import torch
-
-    from compress_lib import data, ledger, training
-    from compress_lib.models import zoo
-
-    train = data.fashion_mnist("train", root)
-    test = data.fashion_mnist("test", root)
+    train, test = harness.fashion_mnist(root)
     dense = zoo.load(name)
     image = data.normalize(test[0][:1])
     run = f"{name}-{method}-{amount}-{epochs}-seed{seed}"
 
-    def fit(model, phase, **options):
-        settings = {"lr": 0.02, "augment": True, "precision": "bf16", "checkpoint": work / f"{run}-{phase}.pt"}
-        return training.fit(model, *train, **settings | options)
+    def fit(model, phase, **settings):
+        settings = harness.fit_settings(RECOVERY) | settings
+        return training.fit(model, *train, seed=seed, checkpoint=work / f"{run}-{phase}.pt", **settings)
 
     torch.manual_seed(seed)
-    smaller, recovery, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before", seed=seed))
+    smaller, settings, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before"))
+    objective = settings.pop("objective", training.cross_entropy)
     details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
-    history = fit(smaller, "recovery", epochs=epochs, seed=seed, **recovery)
-    details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
     if method.startswith("layers"):
-        flag, removed = f"--blocks {amount} ", f"{amount} blocks"
+        given, removed = {"blocks": amount}, f"{amount} blocks"
     elif method.startswith("neurons"):
-        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the neurons"
+        given, removed = {"fraction": amount}, f"{amount:.0%} of the neurons"
     elif method == "dropneuron":
-        flag, removed = "", "silent neurons"
+        given, removed = {}, "silent neurons"
     else:
-        flag, removed = f"--fraction {amount} ", f"{amount:.0%} of the filters"
+        given, removed = {"fraction": amount}, f"{amount:.0%} of the filters"
+    given["epochs"] = epochs
+    recipe = given | RECOVERY | settings
+    history = fit(smaller, "recovery", objective=objective, **harness.fit_settings(recipe))
+    details["recovery_seconds"] = round(sum(entry["seconds"] for entry in history), 1)
     return ledger.record(
         {
             "chapter": "03-pruning-filters",
@@ -100,22 +102,20 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
             "model": name,
             "data": "fashion-mnist",
             "variant": f"{removed} removed, {epochs} epochs",
+            "recipe": recipe,
             "seed": seed,
             **harness.compare(dense, smaller, test),
             "details": details,
-            "command": f"python -m compress_lib shrink {name} {method} {flag}--epochs {epochs} --seeds {seed}",
+            "command": f"python -m compress_lib shrink {name} {method} {harness.flags(given)} --seeds {seed}",
         }
     )
 
 
 # Each takes (dense model, an image, amount, training data, how to train) and gives the smaller model, how its recovery
-# differs from the rule, and what else was measured.
+# differs from `RECOVERY`, and what else was measured.
 
 
 def _filters(dense, image, fraction, train, fit, criterion="l1_norm"):
-    from compress_lib.pruning import criteria
-    from compress_lib.pruning.channels import filters
-
     return filters.prune(dense, image, fraction, criterion=criteria.ALL[criterion])[0], {}, {}
 
 
@@ -124,13 +124,10 @@ def _scratch(dense, image, fraction, train, fit):
     for module in smaller.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    return smaller, {"lr": 0.1}, {}
+    return smaller, {"lr": 0.1}, {}  # as if it were trained for the first time
 
 
 def _slimming(dense, image, fraction, train, fit):
-    from compress_lib import training
-    from compress_lib.pruning.channels import slimming
-
     def objective(model, x, y):
         return training.cross_entropy(model, x, y) + STRENGTH * slimming.penalty(model)
 
@@ -138,7 +135,7 @@ def _slimming(dense, image, fraction, train, fit):
     fit(sparse, epochs=SPARSE_EPOCHS, objective=objective)
     smaller, _ = slimming.prune(sparse, image, fraction)
     scales = {"dense": _scales(dense), "penalised": _scales(sparse)}
-    return smaller, {}, {"strength": STRENGTH, "sparse_epochs": SPARSE_EPOCHS, "scales": scales}
+    return smaller, {"strength": STRENGTH, "sparse_epochs": SPARSE_EPOCHS}, {"scales": scales}
 
 
 def _scales(model):
@@ -148,12 +145,6 @@ def _scales(model):
 
 
 def _neurons(dense, image, fraction, train, fit, by_lot=False):
-    import torch
-
-    from compress_lib.pruning import surgery
-    from compress_lib.pruning.neurons import data_free
-    from compress_lib.pruning.neurons.chains import find_chains
-
     sizes = {name: len(dense.get_submodule(name).weight) for name in find_chains(dense)[0]}
     counts = {name: int(fraction * size) for name, size in sizes.items()}
     if by_lot:
@@ -161,13 +152,10 @@ def _neurons(dense, image, fraction, train, fit, by_lot=False):
         smaller, _ = surgery.remove(dense, image, lots)
     else:
         smaller, _ = data_free.prune(dense, image, counts)
-    return smaller, PLAIN, {"neurons_removed": counts}
+    return smaller, dict(PLAIN), {"neurons_removed": counts}
 
 
 def _dropneuron(dense, image, _, train, fit):
-    from compress_lib.pruning.neurons import dropneuron
-    from compress_lib.pruning.neurons.chains import find_chains
-
     hidden, _ = find_chains(dense)
 
     def after_step(model, lr):
@@ -177,16 +165,10 @@ def _dropneuron(dense, image, _, train, fit):
     fit(sparse, epochs=NEURON_EPOCHS, lr=0.05, weight_decay=0, after_step=after_step, **PLAIN)
     smaller, report = dropneuron.prune(sparse, image)
     left = {name: len(kept) for name, kept in report.kept_outputs.items()}
-    settings = {"strength": NEURON_STRENGTH, "sparse_epochs": NEURON_EPOCHS}
-    return smaller, PLAIN, settings | {"neurons_left": left}
+    return smaller, PLAIN | {"strength": NEURON_STRENGTH, "sparse_epochs": NEURON_EPOCHS}, {"neurons_left": left}
 
 
 def _layers(dense, image, count, train, fit, busiest=False, distil=True):
-    import torch
-
-    from compress_lib.distillation.logits import distillation_loss
-    from compress_lib.pruning import layer_pruning
-
     probes = probe_blocks(dense, image, train)
     chosen = layer_pruning.select(probes["accuracy"], count=count, among=probes["removable"])
     if busiest:
@@ -200,15 +182,12 @@ def _layers(dense, image, count, train, fit, busiest=False, distil=True):
             teacher = dense(x)
         return distillation_loss(model(x), teacher, y)
 
-    recovery = {"objective": objective} if distil else {}
-    return layer_pruning.remove(dense, image, chosen), recovery, {"probes": probes["accuracy"], "removed": chosen}
+    settings = {"objective": objective} if distil else {}
+    return layer_pruning.remove(dense, image, chosen), settings, {"probes": probes["accuracy"], "removed": chosen}
 
 
 def probe_blocks(model, image, train):
     """Probe the residual blocks of a ResNet; which of them keep the shape of what they are given?"""
-    from compress_lib.models.resnet import BasicBlock
-    from compress_lib.pruning import layer_pruning
-
     blocks = [name for name, module in model.named_modules() if isinstance(module, BasicBlock)]
     if not blocks:
         raise ValueError(f"method layers needs residual blocks; a {type(model).__name__} has none")

@@ -6,8 +6,12 @@ model with its sparse linear layers stored and multiplied in CSR.
 
 import argparse
 
+from compress_lib import ledger, training
 from compress_lib.experiments import harness
-from compress_lib.models.zoo import NAMES
+from compress_lib.models import zoo
+from compress_lib.network import masks
+from compress_lib.pruning.weights import csr, magnitude
+from compress_lib.pruning.weights.schedule import sparsity_schedule
 
 COMMAND = "prune"
 
@@ -25,7 +29,7 @@ PAPER_KEEP = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=zoo.NAMES)
     parser.add_argument(
         "--keep",
         nargs="+",
@@ -35,18 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="prune–retrain rounds (default 3)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs of retraining per round (default 5)")
     parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate of retraining (default 0.02)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    harness.common_arguments(parser, work=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
     keep = keep_fractions(arguments.name, arguments.keep)
     for seed in arguments.seeds:
         row = measure(arguments.name, keep, arguments.rounds, arguments.epochs, arguments.lr, seed, arguments.data)
-        print(
-            f"{row['model']}, seed {seed}: {row['accuracy_before']:.2%} → {row['accuracy_after']:.2%}, "
-            f"{row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
-        )
+        print(harness.summary(row))
 
 
 def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root=None) -> dict:
@@ -61,14 +61,8 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
     seed : of the retraining.
     root : directory with Fashion-MNIST, if not where it is found by itself.
     """
-    from compress_lib import data, ledger, training
-    from compress_lib.models import zoo
-    from compress_lib.network import masks
-    from compress_lib.pruning.weights import csr, magnitude
-    from compress_lib.pruning.weights.schedule import sparsity_schedule
-
-    train = data.fashion_mnist("train", root)
-    test = data.fashion_mnist("test", root)
+    train, test = harness.fashion_mnist(root)
+    recipe = {"keep": keep, "rounds": rounds, "epochs": epochs, "lr": lr, **harness.TRAINING}
     dense = zoo.load(name)
     one_shot, _ = magnitude.prune(dense, {layer: 1 - kept for layer, kept in keep.items()}, scope="layer")
 
@@ -77,12 +71,12 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
     for t in range(rounds):
         sparsity = {layer: values[t] for layer, values in steps.items()}
         model, report = magnitude.prune(model, sparsity, scope="layer")
-        history += training.fit(model, *train, epochs=epochs, seed=seed * 1000 + t, lr=lr)
+        history += training.fit(model, *train, seed=seed * 1000 + t, **harness.fit_settings(recipe))
     sparse, converted = csr.convert(masks.finalize(model))
 
     compared = harness.compare(dense, sparse, test)
-    flags = " ".join(f"{layer}={kept}" for layer, kept in keep.items())
-    keeping = "the paper's keep rates" if keep == PAPER_KEEP.get(name) else f"keep {flags}"
+    keeping = "the paper's keep rates" if keep == PAPER_KEEP.get(name) else f"keep {harness.text(keep)}"
+    flags = harness.flags({"keep": keep, "rounds": rounds, "epochs": epochs, "lr": lr, "seeds": seed})
     return ledger.record(
         {
             "chapter": "02-pruning-weights",
@@ -90,6 +84,7 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
             "model": name,
             "data": "fashion-mnist",
             "variant": f"{keeping}, {rounds} × {epochs} epochs",
+            "recipe": recipe,
             "seed": seed,
             **compared,
             # A linear layer multiplies each of its weights once per image, and in CSR only the kept ones.
@@ -99,11 +94,9 @@ def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: flo
                 "kept": report.kept,
                 "kept_by_layer": {layer.layer: layer.kept for layer in report.rows},
                 "accuracy_without_retraining": training.accuracy(one_shot, *test),
-                "lr": lr,
                 "retraining_seconds": round(sum(entry["seconds"] for entry in history), 1),
             },
-            "command": f"python -m compress_lib prune {name} --keep {flags} --rounds {rounds} --epochs {epochs} "
-            f"--lr {lr} --seeds {seed}",
+            "command": f"python -m compress_lib prune {name} {flags}",
         }
     )
 

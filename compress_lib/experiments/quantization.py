@@ -6,11 +6,11 @@ the gradients of soft staircases, whose ranges are learned). What is measured is
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 
+from compress_lib import ledger
 from compress_lib.experiments import harness
-from compress_lib.models.zoo import NAMES
+from compress_lib.models import zoo
+from compress_lib.quantization.integer import agreement, fixed_point, ptq, qat
 
 COMMAND = "quantize"
 
@@ -18,7 +18,7 @@ CALIBRATION = 500  # training images that the ranges are found on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=zoo.NAMES)
     parser.add_argument("method", choices=sorted(NAMED))
     parser.add_argument("--bits", type=int, default=8, help="of weights and activations (default 8)")
     parser.add_argument("--weight-bits", type=int, help="of weights, where they have others")
@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lr", type=float, default=0.01, help="peak learning rate (qat, dsq; default 0.01)")
     parser.add_argument("--integer", action="store_true", help="also run all test images with integers alone")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("checkpoints"), help="directory for the resumable state")
-    parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
+    harness.common_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -48,10 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     options |= {key: default for key, default in defaults.items() if options[key] is None}
     for seed in arguments.seeds:
         row = measure(**options, seed=seed)
-        print(
-            f"{row['model']}, {row['method']}, {row['variant']}, seed {seed}: {row['accuracy_before']:.2%} → "
-            f"{row['accuracy_after']:.2%}, {row['nbytes_before']:,} → {row['nbytes_after']:,} bytes on disk"
-        )
+        print(harness.summary(row))
         for rounding, found in row["details"].get("integer", {}).items():
             largest = max(layer["largest"] for layer in found["layers"])
             print(
@@ -86,48 +81,33 @@ def measure(
     RuntimeError
         If the network that was read back has other logits, in one bit, than the one that was written.
     """
-    import torch
-
-    from compress_lib import data as datasets
-    from compress_lib import ledger
-    from compress_lib.models import zoo
-    from compress_lib.quantization.integer import agreement, fixed_point, ptq, qat
-
-    train = datasets.fashion_mnist("train", data)
-    test = datasets.fashion_mnist("test", data)
-    if method != "ptq" and not 1 <= images <= len(train[0]):
-        raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {images}")
-    order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))
+    train, test = harness.fashion_mnist(data)
+    chosen = harness.draw(train, min(CALIBRATION, len(train[0])) if method == "ptq" else images, seed)
+    calibration = min(CALIBRATION, len(chosen[0]))
     dense = zoo.load(name)
-    settings = {"weight_bits": weight_bits, "activation_bits": activation_bits, "per_channel": not per_tensor,
-                "range": range, "weight_range": weight_range}  # fmt: skip
-    used = {
-        "weight-bits": weight_bits,
-        "activation-bits": activation_bits,
-        "range": range,
-        "weight-range": weight_range,
-    }
+    bits_and_ranges = {"weight_bits": weight_bits, "activation_bits": activation_bits,
+                       "range": range, "weight_range": weight_range}  # fmt: skip
+    settings = bits_and_ranges | {"per_channel": not per_tensor}
+    recipe = settings | {"calibration_images": calibration, "split": harness.TRAINING["split"]}
+    used = bits_and_ranges
     if method == "ptq":
-        deployed, report = ptq.quantize(dense, train[0][order[:CALIBRATION]], **settings)
+        deployed, report = ptq.quantize(dense, chosen[0], **settings)
     else:
-        used |= {"epochs": epochs, "images": images, "lr": lr}
+        used = used | {"epochs": epochs, "images": images, "lr": lr}
+        recipe |= used | harness.TRAINING
         parts = (name, method, "tensor" if per_tensor else "channel", *used.values(), f"seed{seed}")
         work.mkdir(parents=True, exist_ok=True)
         deployed, report = qat.train(
-            dense, *(part[order[:images]] for part in train), **settings, epochs=epochs, seed=seed, lr=lr,
-            method="ste" if method == "qat" else "dsq", calibration=CALIBRATION,
+            dense, *chosen, **settings, epochs=epochs, seed=seed, lr=lr, calibration=CALIBRATION,
+            method="ste" if method == "qat" else "dsq",
             # Moving averages are no part of a checkpoint: such a run starts again.
             checkpoint=None if range == "moving_average" else work / ("-".join(map(str, parts)) + ".pt"),
         )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.cnet"
-        form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
-        restored, budget = harness.through_file(deployed, path, test[0], architecture=name, metadata={"form": form})
-        nbytes = path.stat().st_size
+    form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
+    restored, budget = harness.through_file(deployed, test[0], architecture=name, metadata={"form": form})
     details = {
         "layers": [vars(layer) for layer in report.rows],
         "float32": report.skipped,
-        "calibration_images": min(CALIBRATION, len(order) if method == "ptq" else images),
         "budget": [vars(layer) for layer in budget.rows],
     }
     if integer:
@@ -135,19 +115,18 @@ def measure(
         for rounding in fixed_point.ROUNDINGS:
             found = agreement.measure(restored, test[0], rounding=rounding)
             details["integer"][rounding] = {"share": found.share, "layers": [vars(layer) for layer in found.layers]}
-    per_channel = "per tensor" if per_tensor else "per channel"
-    flags = " ".join(f"--{key} {value}" for key, value in used.items())
-    flags += " --per-tensor" * per_tensor + " --integer" * integer
+    flags = harness.flags(used) + " --per-tensor" * per_tensor + " --integer" * integer
     return ledger.record(
         {
             "chapter": "05-quantization",
             "method": NAMED[method],
             "model": name,
             "data": "fashion-mnist",
-            "variant": ", ".join([per_channel, *(f"{key.replace('-', ' ')} {value}" for key, value in used.items())]),
+            "variant": f"{'per tensor' if per_tensor else 'per channel'}, {harness.words(used)}",
+            "recipe": recipe,
             "seed": seed,
             **harness.compare(dense, restored, test, counted=dense),  # the same products, of integers
-            "nbytes_after": nbytes,
+            "nbytes_after": budget.nbytes,
             "details": details,
             "command": f"python -m compress_lib quantize {name} {method} {flags} --seeds {seed}",
         }

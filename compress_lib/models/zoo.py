@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -43,7 +44,7 @@ ARCHITECTURES = tuple(_BUILDERS)
 NAMES = tuple(name for name in ARCHITECTURES if (CHECKPOINTS / f"{name}.json").exists())  # with trained weights
 
 
-def build(name: str, **options) -> nn.Module:
+def build(name: str, **options: Any) -> nn.Module:
     """The network ``name`` with fresh weights, for 28×28 images with one channel unless ``options`` say otherwise."""
     if name not in _BUILDERS:
         raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(ARCHITECTURES)}")
@@ -58,21 +59,30 @@ def options(name: str) -> dict[str, bool | int | float | str]:
     return {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}
 
 
-def card(name: str) -> dict:
+def card(name: str, folder: Path | None = None) -> dict:
     """The card of a checkpoint: ``recipe``, ``seed``, ``accuracy``, ``sha256``, ``nbytes``, hardware and versions.
+
+    Parameters
+    ----------
+    name : one of `NAMES`, or of what is in ``folder``.
+    folder : directory with the checkpoint and its card; without it, the package's.
 
     Raises
     ------
     ValueError : an unknown name, or a network that has no trained weights.
     """
-    if name not in NAMES:
+    if folder is None and name not in NAMES:
         known = "has no trained weights" if name in ARCHITECTURES else "is not in the zoo"
         raise ValueError(f"name={name!r} {known}; with trained weights it has {', '.join(NAMES)}")
-    return json.loads((CHECKPOINTS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(((folder or CHECKPOINTS) / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def load(name: str) -> nn.Module:
+def load(name: str, folder: Path | None = None) -> nn.Module:
     """The trained network ``name`` in evaluation mode.
+
+    Parameters
+    ----------
+    name, folder : as for `card`.
 
     Raises
     ------
@@ -80,13 +90,14 @@ def load(name: str) -> nn.Module:
     """
     from safetensors.torch import load as load_bytes
 
-    expected = card(name)["sha256"]
-    path = CHECKPOINTS / f"{name}.safetensors"
+    expected = card(name, folder)["sha256"]
+    path = (folder or CHECKPOINTS) / f"{name}.safetensors"
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise ValueError(
-            f"{path} is damaged: its SHA-256 is {found}, its card says {expected}; install the package again"
+            f"{path} is damaged: its SHA-256 is {found}, its card says {expected}; "
+            + ("install the package again" if folder is None else "delete it and train it again")
         )
     model = build(name)
     model.load_state_dict(load_bytes(content))

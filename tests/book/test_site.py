@@ -202,7 +202,7 @@ def test_the_keyboard_reaches_the_text_first(browser, address):
 def test_the_ledger_has_a_line_for_each_setting_with_the_mean_of_its_seeds(soups):
     settings = {}
     for row in ledger.read():
-        key = (row["chapter"], *(row[name] for name in ("method", "model", "data", "variant")))
+        key = (row["chapter"], *(str(row[name]) for name in ("method", "model", "data", "recipe")))
         settings.setdefault(key, []).append(row)
     lines = soups["book/ledger.html"].select("table.measured tbody tr")
     assert len(lines) == len(settings)
