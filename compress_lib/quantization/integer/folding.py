@@ -125,7 +125,7 @@ class _Shapes(fx.Interpreter):
         super().__init__(network)
         self.extra_traceback = False
 
-    def run_node(self, node: fx.Node):
+    def run_node(self, node: fx.Node) -> Any:
         """As it is, with notes in ``meta``."""
         value = super().run_node(node)
         tensors: list[Tensor] = []

@@ -17,6 +17,7 @@ that its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of ima
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class QuantizedLinear(QuantizedLayer):
         As of `QuantizedLayer`, errors included.
     """
 
-    def __init__(self, in_features: int, out_features: int, **settings) -> None:
+    def __init__(self, in_features: int, out_features: int, **settings: Any) -> None:
         super().__init__((out_features, in_features), **settings)
         self.in_features, self.out_features = in_features, out_features
 
@@ -123,7 +124,7 @@ class QuantizedConv2d(QuantizedLayer):
         padding: int | Sequence[int] = 0,
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
-        **settings,
+        **settings: Any,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")

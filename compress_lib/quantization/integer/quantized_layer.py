@@ -199,10 +199,6 @@ class QuantizedLayer(QParamsModule):
         """Whether oneDNN's kernel can be trusted with codes of this shape."""
         return True
 
-    def _kernel_takes(self, codes: Tensor) -> bool:
-        """Whether oneDNN's kernel can be trusted with codes of this shape."""
-        return True
-
     # What is not for oneDNN: the sums in float32, whose rounding, if any, is far below that to the output's codes.
     def _float32(self, codes: Tensor) -> Tensor:
         scale = self._product_scale()

@@ -50,7 +50,7 @@ def assign(network: fx.GraphModule) -> None:
         node.meta["role"] = role
 
 
-def kind(network: fx.GraphModule, node: fx.Node):
+def kind(network: fx.GraphModule, node: fx.Node) -> Any:
     """What a node calls: the class of a module, a function, or the name of a method."""
     return type(network.get_submodule(str(node.target))) if node.op == "call_module" else node.target
 
