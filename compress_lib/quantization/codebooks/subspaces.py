@@ -116,9 +116,9 @@ def lloyd(pieces: Tensor, codebooks: Tensor, *, max_iterations: int) -> tuple[Te
         codes = distances.argmin(2)
         if iteration == max_iterations or (before is not None and torch.equal(codes, before)):
             return codebooks, codes
-        (centres, count), before, iteration = means(pieces, codes, k), codes, iteration + 1
+        (centers, count), before, iteration = means(pieces, codes, k), codes, iteration + 1
         unused = count == 0
-        codebooks = torch.where(unused[..., None], codebooks, centres)
+        codebooks = torch.where(unused[..., None], codebooks, centers)
         if unused.any():
             _move_unused_(codebooks, pieces, codes, unused)
 

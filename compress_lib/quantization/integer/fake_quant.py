@@ -177,7 +177,7 @@ class FakeQuantizedLayer(nn.Module):
     def weight_scale(self) -> Tensor:
         """The scale of the weight, large enough for the bias to fit int32 on the grid ``S_input · S_weight``.
 
-        That matters for channels whose weights are almost 0, as a batch normalisation with a γ of almost 0 leaves them.
+        That matters for channels whose weights are almost 0, as a batch normalization with a γ of almost 0 leaves them.
         """
         scale = self.weight_quantizer.scale(self.layer.weight)
         if self.layer.bias is None:

@@ -113,7 +113,7 @@ class Histogram:
     """How many numbers of all batches have which magnitude; exact, in bins that are as wide as a power of two.
 
     The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use.
-    When a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any
+    When a batch does not fit, neighboring bins are joined: the counts are those of one batch with all numbers, in any
     order. The only approximation is that the place of a number within its bin is forgotten.
 
     Parameters
