@@ -85,7 +85,7 @@ def quantize(
     )
     fake_quant.calibrate(train_form, calibration_images, batch_size=batch_size)
     deployed = conversion.deploy(train_form)
-    return deployed, report(deployed, "Post-training quantization")
+    return deployed, report_layers(deployed, "Post-training quantization")
 
 
 def example(images: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def example(images: Tensor) -> Tensor:
     return as_input(images[:2])
 
 
-def report(deployed: fx.GraphModule, title: str) -> QuantizationReport:
+def report_layers(deployed: fx.GraphModule, title: str) -> QuantizationReport:
     """One `IntegerLayer` for each layer of a deployed network; ``skipped`` says what runs in float32, and why."""
     rows = []
     for node in deployed.graph.nodes:

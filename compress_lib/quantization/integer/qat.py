@@ -131,4 +131,4 @@ def train(
         progress=progress,
     )
     deployed = conversion.deploy(train_form)
-    return deployed, ptq.report(deployed, "Quantization-aware training")
+    return deployed, ptq.report_layers(deployed, "Quantization-aware training")
