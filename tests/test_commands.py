@@ -104,7 +104,7 @@ def test_a_row_names_the_operations_that_were_not_counted(few_images):
             return torch.fft.rfft(x.flatten(1)).abs()[:, :10]
 
     dense, test = zoo.load("lenet-300-100"), data.fashion_mnist("train")
-    counted, not_counted = (comparison.quality_and_size(dense, other, test) for other in (dense, Spectrum()))
+    counted, not_counted = (harness.quality_and_size(dense, other, test) for other in (dense, Spectrum()))
     assert "macs_uncounted" not in counted
     assert not_counted["macs_uncounted"] == ["aten._fft_r2c"] and not_counted["macs_after"] == 0
 

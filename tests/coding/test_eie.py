@@ -44,7 +44,7 @@ def entry_lists(codes, pes):
 def as_lists(matrix):
     return [
         [[(int(e) >> 4, int(e) & 15) for e in entries[a:b]] for a, b in itertools.pairwise(pointers)]
-        for entries, pointers in zip(matrix.entries, matrix.pointers)
+        for entries, pointers in zip(matrix.entries, matrix.pointers, strict=True)
     ]
 
 
@@ -59,7 +59,7 @@ def by_the_clock(work, depth):
         if not waiting and not any(queues):
             break
         if waiting and all(len(queue) < depth for queue in queues):
-            for queue, entries in zip(queues, waiting.popleft()):
+            for queue, entries in zip(queues, waiting.popleft(), strict=True):
                 queue.append(entries)
         for pe, queue in enumerate(queues):
             while queue and queue[0] == 0:
