@@ -1,14 +1,16 @@
 """A network and what a file says of it: its state, whether they fit, and how to build it. Used by `container`. Chapter 07."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from compress_lib.binary import conversion as binary
 from compress_lib.models import zoo
+from compress_lib.quantization.integer import conversion as integer
 
 Kinds = Mapping[str, tuple[str, tuple[int, ...]]]  # of tensors: their type and shape, by name
 _MOST_EXAMPLE = 1 << 24  # numbers in the batch that a network is traced with to convert it
@@ -29,7 +31,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
         if parametrize.is_parametrized(module):
             raise ValueError(
                 f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with finalize of "
-                "pruning.masks or quantization.codebook"
+                "network.masks or quantization.codebooks.kmeans"
             )
     tensors = model.state_dict(keep_vars=True)
     for name, value in tensors.items():
@@ -102,23 +104,21 @@ def build(metadata: Mapping, claimed: int) -> nn.Module:
 
 
 def _converted(network: nn.Module, kind: str, **form) -> nn.Module:
-    if kind not in _SKELETONS:
-        raise ValueError(f"form must be of a kind in {tuple(_SKELETONS)}, got {kind!r}")
-    return _SKELETONS[kind](network, **form)
+    if kind not in FORMS:
+        raise ValueError(f"form must be of a kind in {tuple(FORMS)}, got {kind!r}")
+    return FORMS[kind](network, **form)
 
 
 def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]) -> nn.Module:
-    from compress_lib.quantization.integer import conversion
-
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
-    return conversion.skeleton(network, tuple(example_shape), settings)
+    return integer.skeleton(network, tuple(example_shape), settings)
 
 
 def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:
-    from compress_lib.binary import conversion
-
-    return conversion.skeleton(network, settings)
+    return binary.skeleton(network, settings)
 
 
-_SKELETONS = {"int8": _of_integers, "binary": _of_signs}
+# All forms that a file can have its network converted to: the kind in its metadata, and what makes such a network, with
+# some numbers or other, of the dense one and the rest of the form. The methods do not know of files.
+FORMS: dict[str, Callable[..., nn.Module]] = {"int8": _of_integers, "binary": _of_signs}
