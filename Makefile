@@ -4,14 +4,28 @@
 PYTHON ?= python3
 PORT ?= 8000
 SERVE ?= 1
-VENV := .venv
-BIN := $(VENV)/bin
 SITE := _build/html
+
+# The versions of the lock, or with ENVIRONMENT=oldest or newest those at an end of the ranges, in a folder of their own.
+ENVIRONMENT ?= locked
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
+ifeq ($(ENVIRONMENT),locked)
+VENV := .venv
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+else ifdef RESOLUTION_$(ENVIRONMENT)
+VENV := .venv-$(ENVIRONMENT)
+UV := $(VENV)/bin/uv
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --upgrade --resolution $(RESOLUTION_$(ENVIRONMENT))
+else
+$(error ENVIRONMENT must be locked, oldest or newest, got $(ENVIRONMENT))
+endif
+BIN := $(VENV)/bin
 
 # Threads that wait should sleep, not spin: on a busy machine of two cores spinning is many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: book site lab test execute address links colab lint clean help
+.PHONY: book site lab test execute address version links colab lint types lock clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -44,6 +58,10 @@ execute: $(VENV)/whole.installed
 address: $(VENV)/site.installed
 	@$(BIN)/python book/tools/address.py $(URL)
 
+# After a change of the version in pyproject.toml: where else it stands.
+version: | $(BIN)/python
+	@$(BIN)/python book/tools/version.py
+
 links: $(VENV)/site.installed
 	@$(BIN)/jupyter-book build . --builder linkcheck
 
@@ -56,21 +74,33 @@ colab:
 lint: $(VENV)/whole.installed
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 
+types: $(VENV)/whole.installed
+	@$(BIN)/python -m mypy
+
+# The newest versions that work together, for every system. Not of the pair that every measured figure depends on: it moves by
+# hand, and the chapters are executed again.
+MEASURED_WITH := torch==2.14.1 torchvision==0.29.1
+lock: $(BIN)/uv
+	@printf '%s\n' $(MEASURED_WITH) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
+		--custom-compile-command "make lock" --all-extras pyproject.toml requirements.txt - --output-file requirements.lock
+
 clean:
 	rm -rf _build
 
 # The site alone needs no torch; the whole environment adds to the same folder.
-$(VENV)/bin/python:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or later is needed; name one with PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-$(VENV)/site.installed: book/requirements.txt | $(VENV)/bin/python
+$(BIN)/uv: | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/site.installed: book/requirements.txt requirements.lock | $(BIN)/python $(UV)
 	@echo "Installing what the site needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r book/requirements.txt
+	@$(INSTALL) --requirement book/requirements.txt
 	@touch $@
 
-$(VENV)/whole.installed: requirements.txt book/requirements.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/whole.installed: requirements.txt book/requirements.txt requirements.lock pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing the whole environment into $(VENV): some minutes, some GB"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(INSTALL) --requirement requirements.txt --editable '.[explore,onnx]'
 	@touch $@ $(VENV)/site.installed

@@ -1,12 +1,12 @@
 """Products of signs beside float32, bfloat16 and int8, beside the peers that are installed, and beside their ceiling.
 
-Run ``python benchmarks/binary.py [--rounds N] [--only WORD] [--out FILE]``. One thread; everyone takes turns, and a ratio is
-that of float32's time to the candidate's in the same round: above 1 is faster than float32. "binary" takes float32 numbers and
-gives float32 numbers: it packs the signs, multiplies and scales. "binary, packed" begins with packed signs. int8 takes codes
-and gives codes, but for "float to float", where numbers are quantized before.
+Run ``python benchmarks/binary.py [--rounds N] [--only WORD] [--out FILE]``. One thread; everyone takes turns, and a
+ratio is that of float32's time to the candidate's in the same round: above 1 is faster than float32. "binary" takes
+float32 numbers and gives float32 numbers: it packs the signs, multiplies and scales. "binary, packed" begins with
+packed signs. int8 takes codes and gives codes, but for "float to float", where numbers are quantized before.
 
-The ceiling is what one thread of this processor XORs, counts and adds up in a loop that reads no memory; it takes turns with
-the others, and "of the ceiling" is the part of it that a candidate reaches.
+The ceiling is what one thread of this processor XORs, counts and adds up in a loop that reads no memory; it takes turns
+with the others, and "of the ceiling" is the part of it that a candidate reaches.
 """
 
 import argparse
@@ -219,9 +219,8 @@ def measure(case, library: ctypes.CDLL, rounds: int) -> dict:
             print(f"{row.name}: {part:.1%} of the ceiling")
     per_second = bits / times[CEILING].seconds_median
     fastest = max((row for row in times if row.name.startswith("int8")), key=lambda row: row.ratio)
-    print(
-        f"ceiling {per_second / 1e12:.3f} T bit-MACs/s; binary is {times['binary'].ratio / fastest.ratio:.2f} × {fastest.name}"
-    )
+    faster = times["binary"].ratio / fastest.ratio
+    print(f"ceiling {per_second / 1e12:.3f} T bit-MACs/s; binary is {faster:.2f} × {fastest.name}")
     for label, reason in skipped.items():
         print(f"{label}: skipped, {reason}")
     return {

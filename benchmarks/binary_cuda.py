@@ -1,14 +1,15 @@
-"""Binary matrix products on a GPU, beside cuBLAS in float16 and bfloat16, and how close they come to what the GPU can do.
+"""Binary matrix products on a GPU, beside cuBLAS in float16 and bfloat16, and how close they come to its limits.
 
 Run ``python benchmarks/binary_cuda.py [--rounds N] [--out FILE]`` on a machine with a CUDA GPU. In each round everyone
-takes a turn, and a ratio is that of float16's time to the candidate's in the same round: above 1 is faster than float16.
-A time is the GPU's, of one call with a cold L2 cache, as where a whole network's weights pass through it; the time that
-Python takes to start the call is hidden. Results are compared with float32 products of the signs before anything is timed.
+takes a turn, and a ratio is that of float16's time to the candidate's in the same round: above 1 is faster than
+float16. A time is the GPU's, of one call with a cold L2 cache, as where a whole network's weights pass through it; the
+time that Python takes to start the call is hidden. Results are compared with float32 products of the signs before
+anything is timed.
 
 - "packed" multiplies signs that are packed already; "from float16" packs the inputs first.
 - "of bandwidth" is the time that the bytes of a product need at the measured bandwidth, over the time it took; "of
-  popcount" the time that its popcounts need at the measured rate. Both rates are those of loops that do nothing else. The
-  larger share says what bounds a product, and how much is left to gain.
+  popcount" the time that its popcounts need at the measured rate. Both rates are those of loops that do nothing else.
+  The larger share says what bounds a product, and how much is left to gain.
 """
 
 import argparse
@@ -126,9 +127,8 @@ def measure(batch: int, inputs: int, outputs: int, limits: dict, rounds: int) ->
         }
         rows.append(row)
         popcount = "" if row["of_popcount"] is None else f", {row['of_popcount']:.0%} of popcount"
-        print(
-            f"  {name:14} {median * 1e6:10.1f} µs  {row['faster']:6.2f}×  {row['of_bandwidth']:.0%} of bandwidth{popcount}"
-        )
+        bandwidth = f"{row['of_bandwidth']:.0%} of bandwidth"
+        print(f"  {name:14} {median * 1e6:10.1f} µs  {row['faster']:6.2f}×  {bandwidth}{popcount}")
     return {"batch": batch, "inputs": inputs, "outputs": outputs, "rows": rows}
 
 
@@ -143,9 +143,8 @@ def main() -> None:
     limits = ceilings()
     words, nbytes = limits["words_per_second"], limits["bytes_per_second"]
     print(f"{device}: {nbytes / 1e9:.0f} GB/s, {words * 64 / 1e12:.1f} T signs/s")
-    print(
-        f"by these ceilings, popcounts take longer than the weights' way from memory from batch {8 * words / nbytes:.1f} on"
-    )
+    balance = 8 * words / nbytes
+    print(f"by these ceilings, popcounts take longer than the weights' way from memory from batch {balance:.1f} on")
     tables = []
     for inputs, outputs in FEATURES:
         for batch in BATCHES:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from compress_lib import cost, files, ledger
 from compress_lib.quantization.integer import affine, int8
+from compress_lib.quantization.integer.qparams import QParams, Quantize
 
 THREADS = 1
 SLOWEST = 1.0  # seconds per call above which a peer is not timed
@@ -67,21 +68,21 @@ class Case:
         self.layer, self.x = layer.requires_grad_(False).eval(), x
         self.is_linear = isinstance(layer, nn.Linear)
         self.y = layer(x)
-        self.input_grid, self.output_grid = grid(x), grid(self.y)
+        self.input_qparams, self.output_qparams = qparams_of(x), qparams_of(self.y)
         extreme = layer.weight.abs().flatten(1).amax(1)
         self.weight_scale, _ = affine.choose_qparams(-extreme, extreme, 8, symmetric=True, narrow=True)
         kind = int8.QuantizedLinear if self.is_linear else int8.QuantizedConv2d
-        make = lambda output: kind.from_dense(layer, self.input_grid, output, weight_scale=self.weight_scale)
-        self.ours, self.to_float = make(self.output_grid), make(None)
-        self.codes = self.input_grid.quantize(x)
+        make = lambda output: kind.from_dense(layer, self.input_qparams, output, weight_scale=self.weight_scale)
+        self.ours, self.to_float = make(self.output_qparams), make(None)
+        self.codes = self.input_qparams.quantize(x)
 
     def dequantized(self, codes: Tensor) -> Tensor:
-        return self.output_grid.dequantize(codes)
+        return self.output_qparams.dequantize(codes)
 
 
-def grid(x: Tensor) -> int8.QParams:
+def qparams_of(x: Tensor) -> QParams:
     scale, zero_point = affine.choose_qparams(x.min(), x.max(), 8, signed=False)
-    return int8.QParams(scale.item(), zero_point.item())
+    return QParams(scale.item(), zero_point.item())
 
 
 # Each gives a function to be timed and another that makes float numbers of its output, to be compared with float32's.
@@ -101,7 +102,7 @@ def ours(case: Case) -> tuple[Callable, Callable]:
 
 
 def ours_float_to_float(case: Case) -> tuple[Callable, Callable]:
-    enter = int8.Quantize(case.input_grid)
+    enter = Quantize(case.input_qparams)
     return lambda: case.to_float(enter(case.x)), lambda y: y
 
 
@@ -113,7 +114,7 @@ def torch_engine(engine: str) -> Callable:
         if engine not in torch.backends.quantized.supported_engines:
             raise ImportError(f"torch was built without the engine {engine}")
         torch.backends.quantized.engine = engine  # which the weights are packed for
-        layer, out = case.layer, case.output_grid
+        layer, out = case.layer, case.output_qparams
         if case.is_linear:
             peer = quantized.Linear(layer.in_features, layer.out_features)
         else:
@@ -125,7 +126,7 @@ def torch_engine(engine: str) -> Callable:
             torch.quantize_per_channel(weight, case.weight_scale.double(), zeros, 0, torch.qint8), layer.bias
         )
         peer.scale, peer.zero_point = out.scale, out.zero_point
-        x = torch.quantize_per_tensor(case.x, case.input_grid.scale, case.input_grid.zero_point, torch.quint8)
+        x = torch.quantize_per_tensor(case.x, case.input_qparams.scale, case.input_qparams.zero_point, torch.quint8)
         return lambda: peer(x), torch.dequantize
 
     return candidate
@@ -177,7 +178,7 @@ def onnx_qlinear(case: Case) -> tuple[Callable, Callable]:
     """QLinearMatMul without a bias, which it has no place for, or QLinearConv with one."""
     import numpy as np
 
-    own, x_grid, y_grid = case.ours, case.input_grid, case.output_grid
+    own, x_grid, y_grid = case.ours, case.input_qparams, case.output_qparams
     weight, scale = own.weight.numpy(), case.weight_scale.numpy()
     constants = {
         "x_scale": np.float32(x_grid.scale),
@@ -213,13 +214,13 @@ def onnx_matmul_integer(case: Case) -> tuple[Callable, Callable]:
         raise ImportError("a convolution is no matrix product")
     constants = {
         "w": case.ours.weight.numpy().T.copy(),
-        "x_zero": np.asarray(np.uint8(case.input_grid.zero_point)),
+        "x_zero": np.asarray(np.uint8(case.input_qparams.zero_point)),
     }
     inputs = {"x": tuple(case.codes.shape)} | dict.fromkeys(constants)
     shape = tuple(case.y.shape)
     session = onnx_session("MatMulInteger", inputs, constants, ("int32", shape))
     run, y = bound(session, case.codes.numpy(), shape, np.int32)
-    scale = case.input_grid.scale * case.weight_scale
+    scale = case.input_qparams.scale * case.weight_scale
     return run, lambda _: torch.from_numpy(y) * scale + case.layer.bias
 
 

@@ -1,7 +1,7 @@
 """k-means on a line against scikit-learn's KMeans, from the same start: a million normal weights, k = 16. Chapter 6.
 
-Run ``python benchmarks/kmeans.py``; it writes ``results/kmeans.json``. One thread, float32. Ours runs to the fixed point;
-scikit-learn stops at its default tolerance or, with tol = 0, at the fixed point, too.
+Run ``python benchmarks/kmeans.py``; it writes ``results/kmeans.json``. One thread, float32. Ours runs to the fixed
+point; scikit-learn stops at its default tolerance or, with tol = 0, at the fixed point, too.
 """
 
 import json

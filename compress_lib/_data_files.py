@@ -50,7 +50,8 @@ def read(names: Iterable[str], root: str | os.PathLike | None) -> tuple[Path, li
     else:
         directory = _find(names)
     try:
-        return directory, [_read_checked(_path(directory, name)) for name in names]
+        found = _found(directory, names)
+        return directory, [_read_checked(found[name]) for name in names]
     except ValueError as error:
         advice = "Put a good copy in its place." if chosen else "Delete it: the next call finds or fetches a good copy."
         raise ValueError(f"{error}. {advice}") from None
@@ -72,16 +73,18 @@ def impatient_network() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _path(directory: Path, name: str) -> Path | None:
-    """The file `name` in `directory`, gzipped or not."""
-    return next((path for path in (directory / f"{name}.gz", directory / name) if path.is_file()), None)
+def _found(directory: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the files `names` that are in `directory`, gzipped or not."""
+    paths = ((name, path) for name in names for path in (directory / name, directory / f"{name}.gz"))
+    return {name: path for name, path in paths if path.is_file()}  # of two the gzipped one
 
 
 def _lack(directory: Path, names: Iterable[str]) -> str:
     """In words, what `directory` lacks; empty if it has all of `names`."""
     if not directory.is_dir():
         return "there is no such directory"
-    missing = [name for name in names if _path(directory, name) is None]
+    found = _found(directory, names)
+    missing = [name for name in names if name not in found]
     return f"it has no {', no '.join(missing)} (.gz or unpacked)" if missing else ""
 
 
@@ -120,7 +123,7 @@ def _fill(cache: Path, fetch: Callable[[Path], Path]) -> None:
         directory = fetch(Path(scratch))
         if lack := _lack(directory, SHA256):
             raise FileNotFoundError(f"{directory}: {lack}")
-        paths = [_path(directory, name) for name in SHA256]
+        paths = _found(directory, SHA256).values()
         for path in paths:
             _read_checked(path)
         for path in paths:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable
 
 __all__ = ["show"]
 
@@ -23,13 +24,13 @@ def show(*objects):
     return Markdown("\n\n".join(f"```python\n{_shortened(item)}\n```" for item in objects))
 
 
-def _shortened(item) -> str:
+def _shortened(item: Callable) -> str:
     source = textwrap.dedent(inspect.getsource(item)).rstrip()
     lines = source.splitlines()
     for node in reversed(list(ast.walk(ast.parse(source)))):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or ast.get_docstring(node) is None:
             continue
         first, last = node.body[0].lineno - 1, node.body[0].end_lineno
-        if last > first + 1:
+        if last is not None and last > first + 1:
             lines[first:last] = [lines[first].rstrip() + '"""']
     return "\n".join(lines)

@@ -66,7 +66,7 @@ class Table:
         right = [self._is_numeric(i) for i in range(len(self.columns))]
 
         def join(cells):
-            padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right))
+            padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
             return "  ".join(padded).rstrip()
 
         rule = "  ".join("-" * width for width in widths)
@@ -87,11 +87,11 @@ class Table:
         label = escape(self.title or "table", quote=True)
         return (
             f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{label}">'
-            f'<table class="dataframe" style="font-variant-numeric: tabular-nums">{caption}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody>{foot}</table></div>"
+            f'<table class="dataframe" style="font-variant-numeric: tabular-nums">{caption}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table></div>"
         )
 
-    def _html_row(self, row) -> str:
+    def _html_row(self, row: Sequence) -> str:
         first, *rest = (self._text(i, cell) for i, cell in enumerate(row))
         cells = [self._html_cell("th", 0, first, ' scope="row"')]
         cells += [self._html_cell("td", i, text) for i, text in enumerate(rest, start=1)]
@@ -101,7 +101,7 @@ class Table:
         side = "right" if self._is_numeric(column) else "left"
         return f'<{tag}{attributes} style="text-align: {side}">{escape(text)}</{tag}>'
 
-    def _text(self, column: int, cell) -> str:
+    def _text(self, column: int, cell: object) -> str:
         if cell is None:
             return "–"
         if isinstance(cell, bool) or not isinstance(cell, Real):

@@ -98,6 +98,17 @@ def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_images, tmp_path, m
     assert "--keep fc1=0.1 fc3=0.5 --rounds 2" in row["command"]
 
 
+def test_a_row_names_the_operations_that_were_not_counted(few_images):
+    class Spectrum(torch.nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft(x.flatten(1)).abs()[:, :10]
+
+    dense, test = zoo.load("lenet-300-100"), data.fashion_mnist("train")
+    counted, not_counted = (comparison.quality_and_size(dense, other, test) for other in (dense, Spectrum()))
+    assert "macs_uncounted" not in counted
+    assert not_counted["macs_uncounted"] == ["aten._fft_r2c"] and not_counted["macs_after"] == 0
+
+
 def test_the_papers_rates_are_twelvefold():
     """papers: 12.2× and 11.9× by arithmetic."""
     for name, ratio in (("lenet-300-100", 12.2), ("lenet-5", 11.9)):

@@ -9,16 +9,17 @@ import compress_lib
 
 ROOT = Path(compress_lib.__file__).parent
 FLOORS = [
-    {"checks", "files", "figures", "progress", "source", "tables", "_data_files", "data", "statistics"},
-    {"cost", "ops", "models", "coding", "ledger", "export"},
-    {"network", "report", "training"},
+    {"checks", "files", "figures", "progress", "source", "tables", "_version", "_data_files", "data", "statistics"},
+    {"cost", "ops", "coding"},
+    {"ledger"},
+    {"models", "network", "report", "training", "export"},
     {"pruning", "quantization", "binary", "distillation"},  # the methods, side by side
     {"container", "pipelines"},
     {"explore", "experiments"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
-METHODS = FLOORS[3]
+METHODS = FLOORS[4]
 
 
 def rooms(path: Path) -> set[str]:

@@ -39,6 +39,12 @@ def test_round_trip_completes_the_provenance():
     assert {"hardware", "versions", "commit", "date"} <= set(written)
 
 
+def test_a_row_says_what_was_not_counted():
+    assert ledger.record(ROW | {"macs_uncounted": ["aten._fft_r2c"]}) == ledger.read()[0]
+    with pytest.raises(ValueError, match="macs_uncounted"):
+        ledger.record(ROW | {"macs_uncounted": []})
+
+
 def test_same_key_replaces_and_other_keys_stay(results):
     ledger.record(ROW)
     ledger.record(ROW | {"seed": 1})

@@ -155,7 +155,7 @@ def test_after_step_sees_every_step_of_the_optimiser_and_may_change_the_weights(
     history = training.fit(model, images, labels, **settings, objective=objective, after_step=halve)
     expected = [0.05 * training._schedule(step, 8, 0.1) for step in range(8)]
     assert [lr for lr, _ in seen] == expected and history[-1]["lr"] == expected[-1]
-    for (_, left), found in zip(seen, starts[1:]):
+    for (_, left), found in zip(seen[:-1], starts[1:], strict=True):
         assert torch.equal(left, found)  # the next step starts where the hook left off
     assert torch.equal(seen[-1][1], model[1].weight)
 

@@ -141,13 +141,15 @@ class Ledger(Measured):
             (each["latency_ratio"] for each in seeds if each["latency_ratio"]), key=lambda ratio: ratio["median"]
         )
         latency = timed[len(timed) // 2] if timed else None
+        uncounted = sorted({operation for each in seeds for operation in each.get("macs_uncounted", ())})
         return [
             f"{row['method']}, {row['variant']}" if row["variant"] else row["method"],
             row["model"] if row["data"] == "fashion-mnist" else f"{row['model']}, {row['data']}",
             ", ".join(str(each["seed"]) for each in seeds),
             f"{after:.2f} % ({after - before:+.2f})".replace("-", "−"),
             f"{average['nbytes_after']:,.0f} ({average['nbytes_before'] / average['nbytes_after']:.3g}×)",
-            f"{average['macs_after']:,.0f} ({average['macs_before'] / max(1, average['macs_after']):.3g}×)",
+            f"{average['macs_after']:,.0f} ({average['macs_before'] / max(1, average['macs_after']):.3g}×)"
+            + (f", without {', '.join(uncounted)}" if uncounted else ""),
             f"{latency['median']:.2f}× ({latency['low']:.2f}–{latency['high']:.2f})" if latency else "–",
         ]
 

@@ -57,7 +57,7 @@ def drop_unused(app, exception) -> None:
 
 
 def drop_search_scripts(app, exception) -> None:
-    """The theme puts the whole search index on every page for results as you type, which are off: keep it for search.html."""
+    """The theme puts the search index on every page for results as you type, which are off: keep it for search.html."""
     if exception or app.builder.format != "html" or app.config.html_theme_options.get("search_as_you_type"):
         return
     for page in Path(app.outdir).rglob("*.html"):

@@ -12,16 +12,18 @@ link to Colab under the title. Doing it twice changes nothing.
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # the site's environment has no library; this one module of it needs no package
+from compress_lib import files
+
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = re.compile(r"\n*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
-SETUP = re.compile(r'^REPOSITORY = ".*"$', re.MULTILINE)
 CONFIG = re.compile(r"^(repository:\n(?: +.*\n)*? +url: ).*$", re.MULTILINE)
 
 
@@ -42,31 +44,49 @@ def write_config(root: Path, address: str) -> None:
     text, found = CONFIG.subn(rf'\g<1>"{address}"', path.read_text(encoding="utf-8"))
     if found != 1:
         raise ValueError(f"{path} must have one repository.url, found {found}")
-    _replace(path, text)
+    files.write(path, text.encode())
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    """Change a notebook in place; nothing else in the file changes."""
+    text = path.read_text(encoding="utf-8")
+    notebook = json.loads(text)
+    try:
+        change(notebook)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    if notebook != json.loads(text):
+        files.write(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def set_up(notebook: dict, name: str, value: str) -> None:
+    """The line ``name = "value"`` of the set-up cell."""
+    line = re.compile(rf'^{name} = ".*"$', re.MULTILINE)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and line.search("".join(cell["source"]))]
+    if len(cells) != 1:
+        raise ValueError(f'must have one cell with a line {name} = "...", found {len(cells)}')
+    _set_source(cells[0], line.sub(f'{name} = "{value}"', "".join(cells[0]["source"])))
+
+
+def link_to_colab(notebook: dict, target: str) -> None:
+    """The badge under the title that leads to ``target``; none if it is empty."""
+    title = notebook["cells"][0]
+    if title["cell_type"] != "markdown" or not "".join(title["source"]).startswith("# "):
+        raise ValueError("must begin with a cell of Markdown that begins with the title")
+    heading, _, rest = COLAB.sub("\n\n", "".join(title["source"])).strip().partition("\n")
+    link = f"[![Open in Colab]({BADGE})]({target})\n\n" if target else ""
+    _set_source(title, f"{heading}\n\n{link}{rest.strip()}".strip())
 
 
 def write_chapter(path: Path, address: str, branch: str) -> None:
-    """Set-up cell and Colab link of one notebook; nothing else in the file changes."""
-    text = path.read_text(encoding="utf-8")
-    notebook = json.loads(text)
-    setups = [
-        cell for cell in notebook["cells"] if cell["cell_type"] == "code" and SETUP.search("".join(cell["source"]))
-    ]
-    if len(setups) != 1:
-        raise ValueError(f'{path} must have one cell with a line REPOSITORY = "...", found {len(setups)}')
-    _set_source(setups[0], SETUP.sub(f'REPOSITORY = "{address}"', "".join(setups[0]["source"])))
+    """Set-up cell and Colab link of one chapter."""
+    colab = address.replace("https://github.com/", "https://colab.research.google.com/github/")
 
-    title = notebook["cells"][0]
-    if title["cell_type"] != "markdown" or not "".join(title["source"]).startswith("# "):
-        raise ValueError(f"the first cell of {path} must be Markdown that begins with the title")
-    heading, _, rest = COLAB.sub("\n\n", "".join(title["source"])).strip().partition("\n")
-    link = ""
-    if address:
-        target = f"https://colab.research.google.com/github/{address.removeprefix('https://github.com/')}"
-        link = f"[![Open in Colab]({BADGE})]({target}/blob/{branch}/notebooks/{path.name})\n\n"
-    _set_source(title, f"{heading}\n\n{link}{rest.strip()}".strip())
-    if notebook != json.loads(text):
-        _replace(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    def change(notebook: dict) -> None:
+        set_up(notebook, "REPOSITORY", address)
+        link_to_colab(notebook, address and f"{colab}/blob/{branch}/notebooks/{path.name}")
+
+    edit(path, change)
 
 
 def read_config(root: Path) -> tuple[str, str]:
@@ -79,15 +99,6 @@ def read_config(root: Path) -> tuple[str, str]:
 
 def _set_source(cell: dict, source: str) -> None:
     cell["source"] = source.splitlines(keepends=True)
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ respect to W̃ = α sign W. As α depends on all of W, the chain rule with the s
     ∂C/∂W_i = sign(W_i) ⟨G, sign W⟩ / n + α G_i 1[|W_i| ≤ 1].
 
 The paper has G_i / n in the first place: of the sum ``sign(W_i) ⟨G, sign W⟩`` the one term that belongs to i itself.
-Where a batch normalisation follows, C does not depend on the scale of W̃, and ``⟨G, sign W⟩`` is 0: what is left is the
+Where a batch normalization follows, C does not depend on the scale of W̃, and ``⟨G, sign W⟩`` is 0: what is left is the
 gradient of a network without α.
 """
 

@@ -9,7 +9,7 @@ As the chance of +1, unlike a sign, depends on the size of w, random signs begin
 evaluation the signs are taken in both cases, as these alone are stored; the paper computes with the real weights where
 it trained with random ones::
 
-    model = binarize(model)
+    model = convert(model)
     training.fit(model, images, labels, epochs=4, seed=0, after_step=clip)
     deployed = packed_weight.pack(model)
 """
@@ -43,7 +43,7 @@ class BinaryWeight(nn.Module):
         return weight, None, weight.new_ones(())
 
 
-def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, stochastic: bool = False) -> nn.Module:
+def convert(model: nn.Module, layers: Iterable[str] | None = None, *, stochastic: bool = False) -> nn.Module:
     """The train form.
 
     Parameters

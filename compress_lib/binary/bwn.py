@@ -32,12 +32,12 @@ class ScaledSign(nn.Module):
         return weight, None, scale(weight)
 
 
-def binarize(model: nn.Module, layers: Iterable[str] | None = None, *, gradient: str = "exact") -> nn.Module:
+def convert(model: nn.Module, layers: Iterable[str] | None = None, *, gradient: str = "exact") -> nn.Module:
     """The train form.
 
     Parameters
     ----------
-    model, layers : as for `binaryconnect.binarize`.
+    model, layers : as for `binaryconnect.convert`.
     gradient : {"exact", "paper"}
         As for `binarization.scaled_sign`.
 

@@ -7,7 +7,7 @@ put in its place.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -16,10 +16,10 @@ from compress_lib.binary.binarization import Sign
 from compress_lib.network.replacing import replace_
 
 WEIGHTS = {
-    "binaryconnect": binaryconnect.binarize,
-    "binaryconnect-stochastic": lambda model: binaryconnect.binarize(model, stochastic=True),
-    "bwn": bwn.binarize,
-    "twn": ternary.ternarize,
+    "binaryconnect": binaryconnect.convert,
+    "binaryconnect-stochastic": lambda model: binaryconnect.convert(model, stochastic=True),
+    "bwn": bwn.convert,
+    "twn": ternary.convert,
 }
 ACTIVATIONS = {
     "bnn": {"scale": False},
@@ -29,7 +29,7 @@ ACTIVATIONS = {
 }
 METHODS = (*WEIGHTS, *ACTIVATIONS)
 
-_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.MultibitLinear, dorefa.MultibitConv2d)
+_TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.DoReFaLinear, dorefa.DoReFaConv2d)
 
 
 def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequential:
@@ -38,7 +38,7 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     Parameters
     ----------
     model : nn.Sequential
-        As of `models.block_cnn`: layers, normalisations, ReLUs, poolings. Left as it is.
+        As of `models.block_cnn`: layers, normalizations, ReLUs, poolings. Left as it is.
     method : one of `METHODS`.
     bits : int
         Of activations ("multibit" only).
@@ -46,8 +46,8 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     Returns
     -------
     nn.Sequential
-        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is the
-        first or the last one.
+        A copy; its real weights are those of ``model``. A layer that is used twice stays one layer, and real if it is
+        the first or the last one.
 
     Raises
     ------
@@ -62,24 +62,19 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
         raise TypeError(f"model must be a torch.nn.Sequential, got {type(model).__name__}")
     if method in WEIGHTS:
         return WEIGHTS[method](model)
-    if method == "multibit":
-        kinds, options = (dorefa.MultibitLinear, dorefa.MultibitConv2d), {"bits": bits}
-        activation = dorefa.QuantizedActivation(bits)
-    else:
-        kinds, options, activation = (xnor.XnorLinear, xnor.XnorConv2d), ACTIVATIONS[method], Sign()
     converted = copy.deepcopy(model)
     places = [each for each in model.named_modules(remove_duplicate=False) if each[0] and "." not in each[0]]
     layers = {name: module for name, module in places if isinstance(module, (nn.Linear, nn.Conv2d))}
     if len(layers) < 3:
         raise ValueError(f"model must have layers between the first and the last, got {list(layers)}")
     outer, forms = [*layers.values()][:: len(layers) - 1], {}
+    train_form, activation = _train_forms(method, bits)
     inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
     for name, module in reversed(places):
         if name in layers:
             inner, pooled = module not in outer, False
             if inner:
-                if module not in forms:
-                    forms[module] = kinds[isinstance(module, nn.Conv2d)].from_dense(module, **options)
+                forms[module] = forms.get(module) or train_form(module)
                 converted.set_submodule(name, forms[module])
         elif isinstance(module, nn.MaxPool2d):
             pooled = True
@@ -88,15 +83,26 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     return converted
 
 
-def deploy(trained: nn.Module) -> nn.Module:
+def _train_forms(method: str, bits: int) -> tuple[Callable[[nn.Module], nn.Module], nn.Module]:
+    """What makes the train form of a layer, and the activation that stands where a pooling comes before the layer."""
+    if method == "multibit":
+        linear, conv = dorefa.DoReFaLinear.from_dense, dorefa.DoReFaConv2d.from_dense
+        options, activation = {"bits": bits}, dorefa.QuantizedActivation(bits)
+    else:
+        linear, conv = xnor.XnorLinear.from_dense, xnor.XnorConv2d.from_dense
+        options, activation = ACTIVATIONS[method], Sign()
+    return lambda layer: (conv if isinstance(layer, nn.Conv2d) else linear)(layer, **options), activation
+
+
+def deploy(model: nn.Module) -> nn.Module:
     """The packed form of a train form: the same outputs, in evaluation mode, from weights of one bit, or two.
 
-    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits, too,
-    as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
+    The same to the last bit, of float32 networks. Those of another type are refused where activations are of few bits,
+    too, as the operators compute in float32. A layer that is used twice is one packed layer, in both places.
 
     Parameters
     ----------
-    trained : nn.Module
+    model : nn.Module
         From `convert`, or any network with such layers. Left as it is.
 
     Returns
@@ -108,14 +114,14 @@ def deploy(trained: nn.Module) -> nn.Module:
     TypeError, ValueError
         As for `packed_weight.pack` and the layers' ``to_packed``.
     """
-    deployed = packed_weight.pack(trained)
-    for name, module in trained.named_modules():
+    deployed = packed_weight.pack(model)
+    for name, module in model.named_modules():
         if isinstance(module, _TRAIN_FORMS):
             deployed = replace_(deployed, deployed.get_submodule(name), module.to_packed().eval())
     return deployed
 
 
-def skeleton(model: nn.Module, settings: Mapping) -> nn.Module:
+def build_deployed(model: nn.Module, settings: Mapping) -> nn.Module:
     """A deployed network with other numbers, to load a state dict into.
 
     Parameters

@@ -21,7 +21,7 @@ from torch.nn import functional
 from compress_lib import ops
 from compress_lib.binary import xnor
 from compress_lib.binary.binarization import scale, sign, straight_through_sign
-from compress_lib.binary.precision import check_float32, exact
+from compress_lib.binary.precision import check_float32, without_autocast
 
 MOST_BITS = 8
 _LARGEST = 1 << 23  # twice a sum is still a whole number of float32
@@ -48,7 +48,7 @@ def codes(x: Tensor, bits: int) -> Tensor:
         If the bits are out of range.
     """
     clipped = torch.where(x >= 0, x, 0)  # NaN is not
-    return xnor.Whole.apply(torch.where(clipped <= 1, clipped, 1) * _highest(bits))
+    return xnor.RoundStraightThrough.apply(torch.where(clipped <= 1, clipped, 1) * _highest(bits))
 
 
 class QuantizedActivation(nn.Module):
@@ -65,7 +65,7 @@ class QuantizedActivation(nn.Module):
         return f"bits={self.bits}"
 
 
-class MultibitLinear(nn.Linear):
+class DoReFaLinear(nn.Linear):
     """The train form of a linear layer, which rounds its input itself.
 
     Parameters
@@ -82,20 +82,20 @@ class MultibitLinear(nn.Linear):
         self.bits, self.highest = bits, _highest(bits)
 
     @classmethod
-    def from_dense(cls, layer: nn.Linear, *, bits: int) -> "MultibitLinear":
+    def from_dense(cls, layer: nn.Linear, *, bits: int) -> "DoReFaLinear":
         """As `xnor.XnorLinear.from_dense`."""
         xnor.check_kind(layer, nn.Linear)
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, bits=bits)
-        return xnor.take_over(made, layer)
+        return xnor.copy_state(made, layer)
 
-    @exact
+    @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
         y = functional.linear(codes(x, self.bits), straight_through_sign(self.weight))
         y = y * (scale(self.weight) / self.highest)
         return y if self.bias is None else y + self.bias
 
-    def to_packed(self) -> "PackedMultibitLinear":
+    def to_packed(self) -> "PackedDoReFaLinear":
         """The deploy form, in evaluation mode; as of `xnor.XnorLinear`.
 
         Raises
@@ -105,10 +105,10 @@ class MultibitLinear(nn.Linear):
         ValueError
             If a sum may be larger than float32 counts exactly.
         """
-        return PackedMultibitLinear(check_float32(self)).eval()
+        return PackedDoReFaLinear(check_float32(self)).eval()
 
 
-class MultibitConv2d(nn.Conv2d):
+class DoReFaConv2d(nn.Conv2d):
     """The train form of a convolution.
 
     Parameters as of ``nn.Conv2d``, padding in numbers and with zeros, and ``bits`` as above.
@@ -125,24 +125,24 @@ class MultibitConv2d(nn.Conv2d):
         self.bits, self.highest = bits, _highest(bits)
 
     @classmethod
-    def from_dense(cls, layer: nn.Conv2d, *, bits: int) -> "MultibitConv2d":
+    def from_dense(cls, layer: nn.Conv2d, *, bits: int) -> "DoReFaConv2d":
         """As `xnor.XnorConv2d.from_dense`, but zeros that are padded stay zeros."""
-        return xnor.take_over(cls(*xnor.geometry(layer), bits=bits), layer)
+        return xnor.copy_state(cls(*xnor.geometry(layer), bits=bits), layer)
 
-    @exact
+    @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
         places = self.stride, self.padding, self.dilation, self.groups
         y = functional.conv2d(codes(x, self.bits), straight_through_sign(self.weight), None, *places)
-        y = xnor.Whole.apply(y) * (scale(self.weight) / self.highest).view(-1, 1, 1)
+        y = xnor.RoundStraightThrough.apply(y) * (scale(self.weight) / self.highest).view(-1, 1, 1)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
-    def to_packed(self) -> "PackedMultibitConv2d":
-        """The deploy form; as of `MultibitLinear`."""
-        return PackedMultibitConv2d(check_float32(self)).eval()
+    def to_packed(self) -> "PackedDoReFaConv2d":
+        """The deploy form; as of `DoReFaLinear`."""
+        return PackedDoReFaConv2d(check_float32(self)).eval()
 
 
-class _PackedMultibit(nn.Module):
+class _PackedDoReFa(nn.Module):
     def __init__(self, layer: nn.Module, packed: Tensor) -> None:
         super().__init__()
         weight = layer.weight.detach()
@@ -161,14 +161,14 @@ class _PackedMultibit(nn.Module):
         return sum(planes)
 
 
-class PackedMultibitLinear(_PackedMultibit):
-    """The deploy form of a `MultibitLinear`: a bit for each weight."""
+class PackedDoReFaLinear(_PackedDoReFa):
+    """The deploy form of a `DoReFaLinear`: a bit for each weight."""
 
-    def __init__(self, layer: MultibitLinear) -> None:
+    def __init__(self, layer: DoReFaLinear) -> None:
         super().__init__(layer, ops.pack_signs(layer.weight.detach()))
         self.in_features = layer.in_features
 
-    @exact
+    @without_autocast
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
@@ -177,15 +177,15 @@ class PackedMultibitLinear(_PackedMultibit):
         return y if self.bias is None else y + self.bias
 
 
-class PackedMultibitConv2d(_PackedMultibit):
-    """The deploy form of a `MultibitConv2d`: a bit for each weight."""
+class PackedDoReFaConv2d(_PackedDoReFa):
+    """The deploy form of a `DoReFaConv2d`: a bit for each weight."""
 
-    def __init__(self, layer: MultibitConv2d) -> None:
+    def __init__(self, layer: DoReFaConv2d) -> None:
         super().__init__(layer, ops.pack_conv_weight(layer.weight.detach()))
         self.in_channels, self.kernel_size, self.padding = layer.in_channels, layer.kernel_size, layer.padding
         self.places = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}
 
-    @exact
+    @without_autocast
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""

@@ -1,10 +1,10 @@
 """Layers with weights of ±α, or of −α, 0 and α, stored in one bit each, or in two; activations are real. Chapter 08.
 
-The train form is a parametrization of ``weight`` (`connect`, `bwn`, `ternary`), the deploy form a layer that holds
-signs, where there are zeros another bit that says where, and the scale. It makes the numbers of its weight anew each
-time it runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those of the
-train form to the last bit, as the two multiply the same weights in the same type; under ``torch.autocast`` both round
-them, and the activations, as PyTorch's own layers do. (``torch.stack((kept, signs))`` is a weight of
+The train form is a parametrization of ``weight`` (`binaryconnect`, `bwn`, `ternary`), the deploy form a layer that
+holds signs, where there are zeros another bit that says where, and the scale. It makes the numbers of its weight again
+each time it runs, and multiplies them in float32: it saves memory and bytes of a file, no time. Its outputs are those
+of the train form to the last bit, as the two multiply the same weights in the same type; under ``torch.autocast`` both
+round them, and the activations, as PyTorch's own layers do. (``torch.stack((kept, signs))`` is a weight of
 `ops.ternary_linear`.)
 """
 

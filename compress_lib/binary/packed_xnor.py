@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress_lib import ops
-from compress_lib.binary.precision import exact
+from compress_lib.binary.precision import without_autocast
 
 
 def mean_magnitude(x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class PackedXnorConv2d(_PackedXnor):
             y = y * self._k(x)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
-    @exact
+    @without_autocast
     def _k(self, x: Tensor) -> Tensor:
         return magnitude_map(x, self)
 

@@ -1,4 +1,4 @@
-"""Where float32 must be: sums of signs are exact in it, and not in the types that autocast puts in its place. Chapter 08.
+"""Where float32 must be: sums of signs are exact in it, not in the types that autocast puts in its place. Chapter 08.
 
 A sum of n signs is a whole number up to n, and float16 and bfloat16 hold these to 2048 and to 256 only.
 """
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 
-def exact(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
     """A method of a layer that ``torch.autocast`` does not change.
 
-    Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that is
-    packed; its output is of that type, too.
+    Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that
+    is packed; its output is of that type, too.
     """
 
     @functools.wraps(forward)
-    def exactly(layer: nn.Module, x: Tensor) -> Tensor:
+    def unchanged(layer: nn.Module, x: Tensor) -> Tensor:
         if x.is_meta or not torch.is_autocast_enabled(kind := x.device.type):
             return forward(layer, x)
         weight = layer.weight
         with torch.autocast(kind, enabled=False):
             return forward(layer, x.to(weight.dtype if weight.is_floating_point() else torch.float32))
 
-    return exactly
+    return unchanged
 
 
 def check_float32(layer: nn.Module) -> nn.Module:

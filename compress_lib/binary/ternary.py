@@ -15,7 +15,7 @@ twice the threshold: weights go to the nearer one of 0 and α. With E the mean o
 
 The paper takes Δ = 0.7 E for all. The gradient with respect to the ternary weight goes straight to the real one::
 
-    model = ternarize(model)
+    model = convert(model)
     training.fit(model, images, labels, epochs=4, seed=0)
     deployed = packed_weight.pack(model)
 """
@@ -118,12 +118,12 @@ class Ternary(nn.Module):
         return weight, *approximate(weight, per_filter=self.per_filter)
 
 
-def ternarize(model: nn.Module, layers: Iterable[str] | None = None, *, per_filter: bool = False) -> nn.Module:
+def convert(model: nn.Module, layers: Iterable[str] | None = None, *, per_filter: bool = False) -> nn.Module:
     """The train form.
 
     Parameters
     ----------
-    model, layers : as for `binaryconnect.binarize`.
+    model, layers : as for `binaryconnect.convert`.
     per_filter : bool
         A threshold and a scale for each filter, not one for a layer.
 

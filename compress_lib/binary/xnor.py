@@ -1,8 +1,8 @@
 """XNOR-Net: convolutions and linear layers that multiply signs by signs. Chapter 08.
 
 Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet classification using binary convolutional neural networks",
-ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarization`), and A = the mean of ``|x|``
-over channels,
+ECCV 2016, arXiv 1603.05279, section 3.2. With the scale α of each filter (see `binarization`), and A = the mean of
+``|x|`` over channels,
 
     x * W ≈ (sign x ⊛ sign W) ⊙ K α,   K = A * k,   k = 1 / (kh · kw) everywhere:
 
@@ -13,7 +13,8 @@ al., NIPS 2016, arXiv 1602.02830).
 Signs have no 0. What is outside the image counts as the sign of 0, +1, in the product, and as 0 in A. The layers take
 the sign themselves, so no activation comes before them. What they compute is a whole number, times α, times K, plus the
 bias, in this order and in both forms, which is why the deploy form (`packed_xnor`) has the same outputs to the last
-bit: in float32, the type that a layer must have to be packed. ``torch.autocast`` changes neither form (see `precision`).
+bit: in float32, the type that a layer must have to be packed. ``torch.autocast`` changes neither form (see
+`precision`).
 """
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from compress_lib.binary import packed_xnor
 from compress_lib.binary.binarization import scale, straight_through_sign
-from compress_lib.binary.precision import check_float32, exact
+from compress_lib.binary.precision import check_float32, without_autocast
 
 
 class XnorLinear(nn.Linear):
@@ -54,9 +55,9 @@ class XnorLinear(nn.Linear):
         """
         check_kind(layer, nn.Linear)
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, scale=scale, input_scale=input_scale)
-        return take_over(made, layer)
+        return copy_state(made, layer)
 
-    @exact
+    @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
         y = functional.linear(straight_through_sign(x), straight_through_sign(self.weight))
@@ -125,15 +126,17 @@ class XnorConv2d(nn.Conv2d):
         ValueError
             If the layer pads with something else than zeros, or by a word instead of numbers.
         """
-        return take_over(cls(*geometry(layer), scale=scale, input_scale=input_scale), layer)
+        return copy_state(cls(*geometry(layer), scale=scale, input_scale=input_scale), layer)
 
-    @exact
+    @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
         rows, columns = self.padding
         signs = functional.pad(straight_through_sign(x), (columns, columns, rows, rows), value=1.0)
         weight = straight_through_sign(self.weight)
-        y = Whole.apply(functional.conv2d(signs, weight, None, self.stride, 0, self.dilation, self.groups))
+        y = RoundStraightThrough.apply(
+            functional.conv2d(signs, weight, None, self.stride, 0, self.dilation, self.groups)
+        )
         if self.scale:
             y = y * scale(self.weight).view(-1, 1, 1)
         if self.input_scale:
@@ -168,13 +171,13 @@ def geometry(layer: nn.Conv2d) -> tuple:
     return *shape, layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias is not None
 
 
-def take_over(made: nn.Module, layer: nn.Module) -> nn.Module:
+def copy_state(made: nn.Module, layer: nn.Module) -> nn.Module:
     """``made`` with the numbers, the type, the device and the mode of ``layer``."""
     made.to(layer.weight).load_state_dict(layer.state_dict())
     return made.train(layer.training)
 
 
-class Whole(torch.autograd.Function):
+class RoundStraightThrough(torch.autograd.Function):
     """Rounds sums of whole numbers, which fast convolutions may miss by a little; the gradient goes through."""
 
     @staticmethod

@@ -30,8 +30,8 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
             raise ValueError(
-                f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with finalize of "
-                "network.masks or quantization.codebooks.kmeans"
+                f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with "
+                "masks.finalize or with deploy of its method"
             )
     tensors = model.state_dict(keep_vars=True)
     for name, value in tensors.items():
@@ -112,11 +112,11 @@ def _converted(network: nn.Module, kind: str, **form) -> nn.Module:
 def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]) -> nn.Module:
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
-    return integer.skeleton(network, tuple(example_shape), settings)
+    return integer.build_deployed(network, tuple(example_shape), settings)
 
 
 def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:
-    return binary.skeleton(network, settings)
+    return binary.build_deployed(network, settings)
 
 
 # All forms that a file can have its network converted to: the kind in its metadata, and what makes such a network, with

@@ -1,7 +1,7 @@
 """Several models side by side, with ratios to the first (chapter 1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -12,13 +12,17 @@ from compress_lib.tables import Table
 
 @dataclass(frozen=True)
 class ModelCost:
-    """One model's totals: counts, and bytes in memory, on disk and of activations at their peak."""
+    """One model's totals: counts, and bytes in memory, on disk and of activations at their peak.
+
+    With operations in ``uncounted``, as of `compress_lib.cost.Cost`, ``macs`` is a lower bound.
+    """
 
     params: int
     macs: int
     nbytes: int
     nbytes_on_disk: int
     peak_activation_nbytes: int
+    uncounted: tuple[str, ...] = ()
 
 
 _TITLES = {
@@ -49,7 +53,7 @@ class Comparison:
         name : str
             A key of ``costs``.
         quantity : str
-            A field of `ModelCost`.
+            A field of `ModelCost` that is a number.
 
         Returns
         -------
@@ -69,15 +73,18 @@ class Comparison:
     def table(self) -> Table:
         """One row for each model, each quantity followed by its ratio to the first."""
         columns = ["model"]
-        for field in fields(ModelCost):
-            columns += [_TITLES[field.name], "ratio"]
+        for title in _TITLES.values():
+            columns += [title, "ratio"]
         rows = []
         for name, cost in self.costs.items():
             row = [name]
-            for quantity, value in asdict(cost).items():
-                row += [value, self.ratio(name, quantity)]
+            for quantity in _TITLES:
+                row += [getattr(cost, quantity), self.ratio(name, quantity)]
             rows.append(row)
         title = "Ratios are to the first model: above 1 is smaller"
+        for name, cost in self.costs.items():
+            if cost.uncounted:
+                title += f"; MACs unknown and left out of {name}: {', '.join(cost.uncounted)}"
         return Table(columns, rows, title=title, formats={"ratio": ".2f"})
 
     def __str__(self) -> str:
@@ -116,5 +123,7 @@ def compare(models: Mapping[str, nn.Module], input_shape: Sequence[int]) -> Comp
     for name, model in models.items():
         cost = count(model, input_shape)
         on_disk = nbytes_on_disk(model)
-        costs[name] = ModelCost(cost.params, cost.macs, cost.nbytes, on_disk, cost.peak_activation_nbytes)
+        costs[name] = ModelCost(
+            cost.params, cost.macs, cost.nbytes, on_disk, cost.peak_activation_nbytes, cost.uncounted
+        )
     return Comparison(costs)

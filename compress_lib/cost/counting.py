@@ -196,13 +196,17 @@ def _kind(module: nn.Module) -> str:
 
 @contextmanager
 def _plain_attention():
-    """Attention as separate products; PyTorch's fused inference kernel would hide them."""
-    before = torch.backends.mha.get_fastpath_enabled()
+    """Attention by operations that can be told apart: no fused encoder layers, no compiling of flex attention."""
+    from torch.nn.attention import flex_attention  # as slow to import as the rest of this library
+
+    fast_path, flex = torch.backends.mha.get_fastpath_enabled(), flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
     torch.backends.mha.set_fastpath_enabled(False)
+    flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = flex
 
 
 @contextmanager

@@ -5,7 +5,8 @@ additions, normalisation, pooling and activations have none (chapter 1). Positio
 that happen to be zero count like any other, because a dense kernel multiplies them all the same.
 
 PyTorch's own ``torch.utils.flop_counter`` holds the formulas of most operations (two FLOPs to a MAC). The few below are
-the ones it lacks. A custom operator joins in by ``torch.utils.flop_counter.register_flop_formula``.
+the ones it lacks, and `compress_lib.cost.attention` has those of attention. A custom operator joins in by
+``torch.utils.flop_counter.register_flop_formula``.
 """
 
 import re
@@ -14,10 +15,10 @@ from math import prod
 import torch
 from torch.utils.flop_counter import flop_registry
 
-aten = torch.ops.aten
+from compress_lib.cost import attention
 
 _OWN_NAMESPACES = ("aten", "prim", "prims")
-_LOOKS_LIKE_A_PRODUCT = re.compile(r"conv|fft|rnn|lstm|attention|mm$")
+_LOOKS_LIKE_A_PRODUCT = re.compile(r"conv|fft|rnn|lstm|attention|multi_head|transformer|matmul|linear$|mv_?$|mm(_|$)")
 
 
 def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
@@ -25,7 +26,7 @@ def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
 
     Parameters
     ----------
-    operator : torch._ops.OpOverloadPacket
+    operator : torch._ops.OpOverloadPacket or torch._ops.HigherOrderOperator
         The operation, for example ``torch.ops.aten.convolution``.
     args, kwargs, out
         What it was called with and what it returned; only their shapes are read.
@@ -35,8 +36,10 @@ def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
     int or None
         ``None`` where no formula is known: an element-wise operation, a copy, or one that `is_uncounted` reports.
     """
-    if operator in _FORMULAS:
-        return _FORMULAS[operator](*args)
+    if formula := _FORMULAS.get(str(operator)):
+        return formula(*args)
+    if formula := attention.FORMULAS.get(str(operator)):
+        return formula(*args, **kwargs)
     if operator in flop_registry:
         return flop_registry[operator](*args, **kwargs, out_val=out) // 2
     return None
@@ -90,12 +93,12 @@ def _cudnn_rnn(x, weights, *_) -> int:
 
 
 _FORMULAS = {
-    aten.mv: _matrix_vector,
-    aten.addmv: _add_matrix_vector,
-    aten.dot: _dot,
-    aten.vdot: _dot,
-    aten.addbmm: _add_batch_matmul,
-    aten._trilinear: _trilinear,
-    aten.mkldnn_rnn_layer: _mkldnn_rnn_layer,
-    aten._cudnn_rnn: _cudnn_rnn,
+    "aten.mv": _matrix_vector,
+    "aten.addmv": _add_matrix_vector,
+    "aten.dot": _dot,
+    "aten.vdot": _dot,
+    "aten.addbmm": _add_batch_matmul,
+    "aten._trilinear": _trilinear,
+    "aten.mkldnn_rnn_layer": _mkldnn_rnn_layer,
+    "aten._cudnn_rnn": _cudnn_rnn,
 }

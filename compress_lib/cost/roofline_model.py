@@ -103,8 +103,8 @@ def arithmetic_intensity(layer: LayerCost) -> float:
 def roofline(threads: int = 1) -> Roofline:
     """Measure the roofline of this machine's CPU, in two or three seconds and half a gigabyte.
 
-    The peak is the best of square float32 matrix products. The bandwidth is the best of a copy (reads one buffer, writes
-    one) and a triad a = b + s·c in place of b (reads two, writes one), counted as in the STREAM benchmark.
+    The peak is the best of square float32 matrix products. The bandwidth is the best of a copy (reads one buffer,
+    writes one) and a triad a = b + s·c in place of b (reads two, writes one), counted as in the STREAM benchmark.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Latency: seconds by the wall clock, and the ratio to a baseline timed in the same run (chapter 1).
 
 A clock speed drifts and other programs come and go, so two timings taken one after the other differ by more than many
-methods gain. Here the candidates take turns, A B A B …, and a ratio is formed within each round, where both saw the same
-machine; the spread of those ratios says how far to trust it.
+methods gain. Here the candidates take turns, A B A B …, and a ratio is formed within each round, where both saw the
+same machine; the spread of those ratios says how far to trust it.
 """
 
 import math
@@ -159,8 +159,9 @@ def torch_threads(number: int):
 def _settle_allocator() -> None:
     """Let the C library keep large blocks from now on.
 
-    glibc returns a large freed block to the system, and the next call faults its pages in anew, until it has once seen a
-    block of that size freed. In a fresh process that made a layer with a 3 MB output six times slower than in a used one.
+    glibc returns a large freed block to the system, and the next call faults its pages in anew, until it has once seen
+    a block of that size freed. In a fresh process that made a layer with a 3 MB output six times slower than in a used
+    one.
     """
     torch.empty(8_000_000)  # 32 MB, just below the largest size that teaches it; freed at once
 

@@ -1,7 +1,7 @@
 """Watching a forward pass: which module each multiply-add belongs to, and how much activation memory is alive.
 
-`compress_lib.cost.count` runs the network under an `OpTracker` with fake tensors, so that shapes and lifetimes are those
-of a real forward pass and no arithmetic is done.
+`compress_lib.cost.count` runs the network under an `OpTracker` with fake tensors, so that shapes and lifetimes are
+those of a real forward pass and no arithmetic is done.
 """
 
 from collections import defaultdict
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from compress_lib.cost.macs import is_uncounted, macs_of
+
+_COMPRESSED_SPARSE = (torch.ops.aten.sparse_compressed_tensor, torch.ops.aten._sparse_compressed_tensor_unsafe)
 
 
 @dataclass
@@ -48,6 +52,9 @@ class OpTracker(TorchDispatchMode):
     uncounted : dict of str to None
         Operations that may do multiply-adds and have no formula, in the order seen.
     """
+
+    # An operator of operators (flex attention) comes here, too; what happens inside of one does not.
+    supports_higher_order_operators = True
 
     def __init__(self, weights: Iterable[Tensor]):
         super().__init__()
@@ -105,13 +112,17 @@ class OpTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace == "prim":
             return func(*args, **kwargs)
-        operator = func.overloadpacket
-        # Under inference mode composite operations (linear, matmul) arrive whole: take them apart first.
-        with self:
-            parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
-        out = func(*args, **kwargs)
+        operator = getattr(func, "overloadpacket", func)
+        if isinstance(func, OpOverload):
+            # Under inference mode composite operations (linear, matmul) arrive whole: take them apart first.
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        if operator in _COMPRESSED_SPARSE:
+            out = _compressed_sparse(func, *args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
         self.num_ops += 1
         macs = macs_of(operator, args, kwargs, out)
         if macs is not None:
@@ -120,6 +131,14 @@ class OpTracker(TorchDispatchMode):
             self.uncounted[str(operator)] = None
         self.watch_memory(_tensors(out))
         return out
+
+
+def _compressed_sparse(func, _compressed_indices, _plain_indices, values, size=None, *, layout, **_options) -> Tensor:
+    """A fake tensor of that shape and layout; PyTorch refuses to put one together from parts that are fake."""
+    if size is None:
+        raise DynamicOutputShapeException(func)
+    blocks = values.shape[1:] if layout in (torch.sparse_bsr, torch.sparse_bsc) else None
+    return values.new_empty(size).to_sparse(layout=layout, blocksize=blocks)
 
 
 def _tensors(tree) -> list[Tensor]:

@@ -100,10 +100,10 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
 
 
 def _codebook(dense, train, seed, fit, k, epochs, init):
-    shared, report = kmeans.share(dense, k, init=init, seed=seed)
+    shared, report = kmeans.convert(dense, k, init=init, seed=seed)
     if epochs:
         fit(shared, "values", lr=kmeans.learning_rate(shared), weight_decay=0.0)
-    return kmeans.finalize(shared), {"rmse": {row.layer: row.rmse for row in report.rows}}
+    return kmeans.deploy(shared), {"rmse": {row.layer: row.rmse for row in report.rows}}
 
 
 def _product(dense, train, seed, fit, k, length):
@@ -127,10 +127,10 @@ def _incremental(dense, train, seed, fit, bits, epochs=0, order="largest"):
     model = dense
     portions = inq.SCHEDULES[f"{bits} bits"] if epochs else (1.0,)
     for portion in portions:
-        model, report = inq.step(model, bits, portion, order=order, seed=seed)
+        model, report = inq.freeze(model, bits, portion, order=order, seed=seed)
         if portion < 1:
             fit(model, f"part-{portion}")
-    return inq.finalize(model), {"portions": portions, "zeros": {row.layer: row.sparsity for row in report.rows}}
+    return inq.deploy(model), {"portions": portions, "zeros": {row.layer: row.sparsity for row in report.rows}}
 
 
 METHODS = {

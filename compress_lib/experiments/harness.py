@@ -94,14 +94,17 @@ def compare(dense, smaller, test, *, counted=None) -> dict:
 def quality_and_size(dense, smaller, test, *, counted=None) -> dict:
     """What `compare` gives, without the latency."""
     shape = tuple(test[0].shape[1:])
+    counts = [cost.count(network, shape) for network in (dense, smaller if counted is None else counted)]
+    uncounted = sorted({operation for count in counts for operation in count.uncounted})
     return {
         "test_images": len(test[0]),
         "accuracy_before": training.accuracy(dense, *test),
         "accuracy_after": training.accuracy(smaller, *test),
         "nbytes_before": cost.nbytes_on_disk(dense),
         "nbytes_after": cost.nbytes_on_disk(smaller),
-        "macs_before": cost.count(dense, shape).macs,
-        "macs_after": cost.count(smaller if counted is None else counted, shape).macs,
+        "macs_before": counts[0].macs,
+        "macs_after": counts[1].macs,
+        **({"macs_uncounted": uncounted} if uncounted else {}),
     }
 
 

@@ -21,7 +21,7 @@ STARTS = {"linear": "o-", "density": "s--", "random": "^:"}
 def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "linear", seed: int = 0) -> Explorer:
     """The explorer of shared weights, for some layers or versions of one, at about 3 bytes a weight.
 
-    The page runs `kmeans.cluster` on the weights that are not zero, as `kmeans.share` does; the others, pruned, stay
+    The page runs `kmeans.cluster` on the weights that are not zero, as `kmeans.convert` does; the others, pruned, stay
     zero. All weights are sent as they are, and the centroids are the library's, bit for bit.
 
     Parameters

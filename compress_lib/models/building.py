@@ -1,4 +1,4 @@
-"""What the compact networks share: a convolution with its normalisation, initial weights, and checks. Chapters 13 to 16."""
+"""What the compact networks share: convolution with normalisation, initial weights, checks. Chapters 13 to 16."""
 
 import math
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def check_positive(**values: int) -> None:
 
 
 def scale_width(width: int, factor: float, name: str) -> int:
-    """``width`` times a multiplier called ``name``, to the nearest integer; a ValueError refuses to leave no channel."""
+    """``width`` times a multiplier called ``name``, to the nearest integer; a ValueError if that leaves no channel."""
     if not isinstance(factor, Real) or isinstance(factor, bool):
         raise TypeError(f"{name}={factor!r} must be a number")
     if not math.isfinite(factor) or factor <= 0:
@@ -90,8 +90,8 @@ class _LeastImage:
         height, width = args[0].shape[-2:]
         if min(height, width) < self.size:
             raise ValueError(
-                f"images of {height}×{width} pixels are too small for the strides of {type(network).__name__}: it needs "
-                f"{self.size}×{self.size} or more"
+                f"images of {height}×{width} pixels are too small for the strides of {type(network).__name__}: "
+                f"it needs {self.size}×{self.size} or more"
             )
 
 

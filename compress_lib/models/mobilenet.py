@@ -1,6 +1,7 @@
 """MobileNets: a convolution in space and one across channels, one after the other. Chapter 14.
 
-V1: Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications", arXiv 1704.04861.
+V1: Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications", arXiv
+1704.04861.
 V2: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018,
 arXiv 1801.04381.
 
@@ -74,8 +75,8 @@ class MobileNetV1(nn.Module):
     alpha : float
         Width multiplier of every layer but the last.
     separable : bool
-        If false, each block is one full 3×3 convolution with normalisation and ReLU: the network that the paper compares
-        with.
+        If false, each block is one full 3×3 convolution with normalisation and ReLU: the network that the paper
+        compares with.
     pointwise : bool
         If false, the blocks have no 1×1 convolution. Channels of the stem then meet in the linear layer only.
 
@@ -174,8 +175,8 @@ class MobileNetV2(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If a number of channels or classes is no positive integer, or alpha no positive number. Images that are too small
-        for the strides are refused when the network runs.
+        If a number of channels or classes is no positive integer, or alpha no positive number. Images that are too
+        small for the strides are refused when the network runs.
     """
 
     def __init__(
@@ -228,7 +229,10 @@ def mobilenet_v1(
     separable: bool = True,
     pointwise: bool = True,
 ) -> MobileNetV1:
-    """MobileNetV1: 4,231,976 parameters and 568.74 M multiply-adds at 224×224; not separable, 29,294,088 and 4,867.3 M."""
+    """MobileNetV1 for 224×224 images: 4,231,976 parameters and 568.74 M multiply-adds.
+
+    Not separable, 29,294,088 and 4,867.3 M.
+    """
     blocks = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
     return MobileNetV1((32, 2), blocks, num_classes, in_channels, alpha=alpha, separable=separable, pointwise=pointwise)
 

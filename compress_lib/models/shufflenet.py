@@ -110,8 +110,8 @@ class ShuffleNetV2(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If a number is no positive integer, or the width of a stage is odd. Images that are too small for the strides are
-        refused when the network runs.
+        If a number is no positive integer, or the width of a stage is odd. Images that are too small for the strides
+        are refused when the network runs.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ def shufflenet_v1(
 def shufflenet_v1_small(
     num_classes: int = 10, in_channels: int = 1, *, groups: int = 3, scale: float = 1.0, shuffle: bool = True
 ) -> ShuffleNetV1:
-    """A ShuffleNetV1 for 28×28 images: three units at 14×14, three at 7×7, as wide as the groups allow at equal cost."""
+    """A ShuffleNetV1 for 28×28 images: three units at 14×14, three at 7×7, as wide as groups allow at equal cost."""
     if groups not in V1_SMALL_WIDTHS:
         raise ValueError(f"groups={groups!r} must be one of {tuple(V1_SMALL_WIDTHS)}")
     stages = tuple((scale_width(width, scale, "scale"), 3) for width in V1_SMALL_WIDTHS[groups])

@@ -1,7 +1,7 @@
 """SqueezeNet: few inputs to the 3×3 filters, few 3×3 filters, late pooling. Chapter 13.
 
-Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB
-model size", arXiv 1602.07360. Version 1.1 is the authors' later one, with 2.35 times fewer multiply-adds.
+Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and
+<0.5MB model size", arXiv 1602.07360. Version 1.1 is the authors' later one, with 2.35 times fewer multiply-adds.
 """
 
 from collections.abc import Sequence

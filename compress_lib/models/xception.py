@@ -4,6 +4,7 @@ Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ class XceptionBlock(nn.Module):
             layers.append(nn.MaxPool2d(3, stride, padding=1))
         self.branch = nn.Sequential(*layers)
         if stride == 1 and channels == in_channels:
-            self.shortcut = nn.Identity()
+            self.shortcut: nn.Module = nn.Identity()
         else:
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(channels))
@@ -142,7 +143,7 @@ class Xception(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes, in_channels=in_channels)
-        options = {"between": between, "pointwise_first": pointwise_first}
+        options: dict[str, Any] = {"between": between, "pointwise_first": pointwise_first}
         layers: list[nn.Module] = []
         channels = in_channels
         for wide, stride, padding in stem:
@@ -177,7 +178,7 @@ def xception(
     between: str = "none",
     pointwise_first: bool = False,
 ) -> Xception:
-    """Xception: 22,855,952 parameters and 8,357.4 M multiply-adds at 299×299, in 36 convolutions, separable ones as one."""
+    """Xception: 22,855,952 parameters, 8,357.4 M multiply-adds at 299×299, 36 convolutions, separable ones as one."""
     entry = (((128, 128), 2), ((256, 256), 2), ((728, 728), 2))
     middle = (((728, 728, 728), 1),) * 8
     leave = (((728, 1024), 2),)

@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -43,7 +44,7 @@ ARCHITECTURES = tuple(_BUILDERS)
 NAMES = tuple(name for name in ARCHITECTURES if (CHECKPOINTS / f"{name}.json").exists())  # with trained weights
 
 
-def build(name: str, **options) -> nn.Module:
+def build(name: str, **options: Any) -> nn.Module:
     """The network ``name`` with fresh weights, for 28×28 images with one channel unless ``options`` say otherwise."""
     if name not in _BUILDERS:
         raise ValueError(f"name={name!r} is not in the zoo; it has {', '.join(ARCHITECTURES)}")

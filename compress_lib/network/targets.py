@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+Layer = nn.Linear | nn.modules.conv._ConvNd  # for annotations
 PRUNABLE = (
     nn.Linear,
     nn.Conv1d,
@@ -22,7 +23,7 @@ PRUNABLE = (
 )
 
 
-def prunable(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Module]:
+def prunable(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, Layer]:
     """The layers whose ``weight`` may be pruned, by name, in the order of ``model.named_modules()``.
 
     A weight that several layers share is left out, because a mask on one of them would part them.
@@ -36,7 +37,7 @@ def prunable(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Mo
 
     Returns
     -------
-    dict of str to nn.Module
+    dict of str to Layer
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Products of signs, on packed weights: `binary_linear`, `binary_conv2d`, and packing. Chapter 08.
 
 Rastegari et al., "XNOR-Net: ImageNet classification using binary convolutional neural networks", ECCV 2016, arXiv
-1603.05279, section 3.2; Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830. Of two rows of
-n signs, packed into bits, those that differ count −1 and the others +1:
+1603.05279, section 3.2; Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830. Of two
+rows of n signs, packed into bits, those that differ count −1 and the others +1:
 
     Σ a_i b_i = n − 2 · popcount(a XOR b).
 """
@@ -16,8 +16,8 @@ from compress_lib.ops import checks, library, packing, reference  # noqa: F401 �
 def pack_signs(x: Tensor) -> Tensor:
     """Pack the signs of the last axis, 64 to a word.
 
-    Bit i of word j, the least significant first, is 1 if element ``64 j + i`` is ``>= 0``: zeros of either sign are +1, NaN
-    is −1. Bits after the last element are 0.
+    Bit i of word j, the least significant first, is 1 if element ``64 j + i`` is ``>= 0``: zeros of either sign are +1,
+    NaN is −1. Bits after the last element are 0.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def binary_conv2d(
 ) -> Tensor:
     """The convolution of signs, padded with +1, times a scale.
 
-    That is ``conv2d(pad(sign(x), value=1), sign(weight))``: as a padded zero has no sign, it counts as the zeros inside the
-    image do. There is no gradient.
+    That is ``conv2d(pad(sign(x), value=1), sign(weight))``: as a padded zero has no sign, it counts as the zeros inside
+    the image do. There is no gradient.
 
     Parameters
     ----------
@@ -172,8 +172,8 @@ def binary_conv2d(
         raise ValueError(f"groups must divide in_channels={in_channels}, got {groups}")
     if shape[1] != in_channels:
         raise ValueError(f"x must have the shape (B, in_channels={in_channels}, H, W), got {tuple(shape)}")
-    kernel, stride = checks.pair("kernel_size", kernel_size, 1), checks.pair("stride", stride, 1)
-    padding, dilation = checks.pair("padding", padding, 0), checks.pair("dilation", dilation, 1)
+    kernel, strides = checks.pair("kernel_size", kernel_size, 1), checks.pair("stride", stride, 1)
+    paddings, dilations = checks.pair("padding", padding, 0), checks.pair("dilation", dilation, 1)
     channels = in_channels // groups
     if channels * kernel[0] * kernel[1] > reference.LARGEST:
         raise ValueError(f"kernel_size={kernel_size} and {channels} channels make sums of more than 2^24 terms")
@@ -181,12 +181,12 @@ def binary_conv2d(
     outputs = packed_weight.shape[0]
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} outputs of packed_weight, got {groups}")
-    size = reference.output_size(shape[2:], kernel, stride, padding, dilation)
+    size = reference.output_size(shape[2:], kernel, strides, paddings, dilations)
     if min(size) < 1:
         raise ValueError(
             f"x of shape {tuple(shape)} is smaller, padding={padding} included, than kernel_size={kernel_size} with "
             f"dilation={dilation}"
         )
-    checks.images(shape, padding, outputs, size)
+    checks.images(shape, paddings, outputs, size)
     scale = checks.scales(scale, outputs, like=x)
-    return torch.ops.compress_lib.binary_conv2d(x, packed_weight, stride, padding, dilation, groups, scale)
+    return torch.ops.compress_lib.binary_conv2d(x, packed_weight, strides, paddings, dilations, groups, scale)

@@ -1,9 +1,9 @@
 """C++ compiled on first use and kept: a library that is whole, or none. Chapter 08.
 
 A library is kept under the digest of its sources, the options and the compiler's version, in the directory
-``COMPRESS_LIB_CACHE`` or else ``$XDG_CACHE_HOME/compress_lib/kernels`` (``~/.cache`` where that is unset). Its name ends in
-the digest of its content, so that one that is truncated or altered is noticed, and built again. It is written under another
-name first: when two processes build at once, both write the whole of it, and the last one stays.
+``COMPRESS_LIB_CACHE`` or else ``$XDG_CACHE_HOME/compress_lib/kernels`` (``~/.cache`` where that is unset). Its name
+ends in the digest of its content, so that one that is truncated or altered is noticed, and built again. It is written
+under another name first: when two processes build at once, both write the whole of it, and the last one stays.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from compress_lib import files
@@ -39,8 +39,9 @@ def library(
     Parameters
     ----------
     main : str
-        Which of the sources is given to the compiler: the command in the environment variable ``CXX`` (a launcher before
-        it and options after it are possible), or else the first of ``c++``, ``g++`` and ``clang++`` that there is.
+        Which of the sources is given to the compiler: the command in the environment variable ``CXX`` (a launcher
+        before it and options after it are possible), or else the first of ``c++``, ``g++`` and ``clang++`` that there
+        is.
     sources : mapping of str to bytes
         Their contents by their file names.
     check : callable
@@ -85,14 +86,8 @@ def library(
                     path.unlink(missing_ok=True)
         except OSError as error:
             problems.append(f"{kept.name} cannot be kept, and every process builds its own: {error}")
-        for path in (kept, built):  # where it was kept another process may have removed it, or nothing may be run
-            try:
-                made = _loaded(path, check)
-                break
-            except (OSError, AttributeError) as error:
-                failure = error
-        else:
-            raise BuildError(f"what {compiler[0]} made of {main} does not work: {failure}") from failure
+        # Where it was kept another process may have removed it, or nothing may be run.
+        made = _first_that_works((kept, built), check, f"what {compiler[0]} made of {main}")
     if problems and warn:
         warn("; ".join(problems))
     elif problems:
@@ -137,14 +132,30 @@ def _compile(compiler: list[str], main: str, sources: Mapping[str, bytes], scrat
 
 def _run(command: list[str]) -> str:
     try:
-        options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
-        done = subprocess.run(command, check=False, timeout=PATIENCE, **options)
+        done = subprocess.run(
+            command,
+            check=False,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
         raise BuildError(f"{command[0]} failed with status {done.returncode}: {said}")
     return done.stdout
+
+
+def _first_that_works(paths: Iterable[Path], check: Callable[[ctypes.CDLL], None], what: str) -> ctypes.CDLL:
+    for path in paths:
+        try:
+            return _loaded(path, check)
+        except (OSError, AttributeError) as error:
+            failure = error
+    raise BuildError(f"{what} does not work: {failure}") from failure
 
 
 def _loaded(path: Path, check: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:

@@ -1,4 +1,4 @@
-"""What the operators refuse, by name. Nothing here looks at the numbers in a tensor, so that ``torch.compile`` passes."""
+"""What the operators refuse, by name. Nothing here looks at a tensor's numbers, so that ``torch.compile`` passes."""
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def packed(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> Te
     if x.dtype != torch.int64:
         raise TypeError(f"{name} must be packed in int64, got {x.dtype}")
     dense(name, x)
-    if x.dim() != len(shape) or any(size not in (None, found) for size, found in zip(shape, x.shape)):
+    if x.dim() != len(shape) or any(size not in (None, found) for size, found in zip(shape, x.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} must have the shape ({wanted}), got {tuple(x.shape)}")
     if like is not None and like.device != x.device:

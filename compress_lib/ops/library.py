@@ -1,9 +1,11 @@
-"""The operators as PyTorch knows them: ``torch.ops.compress_lib``, for eager calls and for ``torch.compile``. Chapter 08.
+"""The operators as PyTorch knows them: ``torch.ops.compress_lib``, eager and in ``torch.compile``. Chapter 08.
 
-Each has a schema, an implementation for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of the
-output. The arguments have been checked by the functions of `compress_lib.ops`. Ones after the end of a row of the weight,
-which would be counted, are looked for on the CPU only: on a GPU the look would wait for it.
+Each has a schema, an implementation for the CPU and for CUDA, and a fake rule that gives shape, dtype and strides of
+the output. The arguments have been checked by the functions of `compress_lib.ops`. Ones after the end of a row of the
+weight, which would be counted, are looked for on the CPU only: on a GPU the look would wait for it.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +119,7 @@ def binary_conv2d(
     backend = native.backend()
     if backend == "reference":
         packing.check_end(weight, x.shape[1] // groups)
-        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         out.copy_(reference.binary_conv2d(x, weight, **geometry))
         return out if scale is None else out.mul_(scale.view(-1, 1, 1))
     dense = x.contiguous(memory_format=_memory_format(x))
@@ -132,7 +134,7 @@ def cuda_binary_conv2d(
     from compress_lib.ops import triton_kernels
 
     packed, channels = triton_kernels.pack_image(x, groups), x.shape[1] // groups
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     product = triton_kernels.binary_conv2d(packed, weight, channels, **geometry, memory_format=_memory_format(x))
     return product.float() if scale is None else product * scale.view(-1, 1, 1)
 

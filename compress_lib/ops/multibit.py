@@ -1,7 +1,7 @@
 """Products of few-bit integers by bit planes: k-bit weights and m-bit activations. Chapter 08.
 
-Zhou et al., "DoReFa-Net: training low bitwidth convolutional neural networks with low bitwidth gradients", arXiv 1606.06160,
-equation 3. Of codes ``a = Σ 2^i a_i`` and ``b = Σ 2^j b_j`` with bits a_i and b_j,
+Zhou et al., "DoReFa-Net: training low bitwidth convolutional neural networks with low bitwidth gradients", arXiv
+1606.06160, equation 3. Of codes ``a = Σ 2^i a_i`` and ``b = Σ 2^j b_j`` with bits a_i and b_j,
 
     Σ a b = Σ_ij 2^(i+j) popcount(a_i AND b_j):
 
@@ -66,8 +66,8 @@ def multibit_linear(codes: Tensor, packed_weight: Tensor, in_features: int, bits
     Raises
     ------
     TypeError, ValueError
-        If an argument has another type, dtype, shape or device, a code has more bits, or the largest sum that is possible,
-        ``in_features (2^bits − 1) (2^k − 1)``, does not fit int32.
+        If an argument has another type, dtype, shape or device, a code has more bits, or the largest sum that is
+        possible, ``in_features (2^bits − 1) (2^k − 1)``, does not fit int32.
     """
     checks.features(in_features)
     checks.packed("packed_weight", packed_weight, (None, None, packing.words(in_features)))

@@ -1,8 +1,8 @@
 """The compiled kernels in ``csrc``: which there are on this machine, and calls with tensors. Chapter 08.
 
 The first operator that runs on the CPU builds or loads them; importing does nothing. Where they are not to be had, for
-whatever reason, the reference computes, and one warning says why. The instructions are chosen at run time, the best that the processor has;
-the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
+whatever reason, the reference computes, and one warning says why. The instructions are chosen at run time, the best
+that the processor has; the environment variable ``COMPRESS_LIB_BACKEND`` forces a choice.
 """
 
 import ctypes
@@ -10,9 +10,10 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from compress_lib.ops import build, packing
 BACKENDS = ("portable", "avx2", "avx512", "neon")  # in the order of their numbers in binary.cpp; the better is later
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
 _SOURCES = Path(__file__).parent / "csrc"
-_lock, _loaded = threading.Lock(), []
+_lock = threading.Lock()
+_loaded: list[tuple[ctypes.CDLL | None, tuple[str, ...], str]] = []
 
 
 class _Convolution(ctypes.Structure):
@@ -99,7 +101,15 @@ def binary_linear(x: Tensor, weight: Tensor, n: int, scale: Tensor | None, backe
 
 
 def binary_conv2d(
-    x: Tensor, weight: Tensor, stride, padding, dilation, groups: int, scale: Tensor | None, out: Tensor, backend: str
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    scale: Tensor | None,
+    out: Tensor,
+    backend: str,
 ) -> None:
     """`reference.binary_conv2d`, times a scale (out,), into a float32 tensor of the memory format of ``x``."""
     weight = weight.contiguous()
@@ -122,7 +132,7 @@ def plane_product(
     return out
 
 
-def _call(name: str, backend: str, *arguments) -> None:
+def _call(name: str, backend: str, *arguments: Any) -> None:
     status = getattr(_library()[0], name)(BACKENDS.index(backend), *arguments)
     if status == 1:
         raise MemoryError(f"{name} found too little memory")
@@ -163,19 +173,19 @@ def _load(warn: Callable[[str], None]) -> tuple[ctypes.CDLL | None, tuple[str, .
 def _check(library: ctypes.CDLL) -> None:
     """Declare the functions, and let every backend multiply one row, rows in tiles, and images of either layout."""
     number, size, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
-    factor = [pointer, size, pointer, size]
+    factor = pointer, size, pointer, size
     library.cl_has.argtypes = [number]
     library.cl_pack.argtypes = [number, number, pointer, size, size, pointer, size]
     library.cl_pack_codes.argtypes = [number, pointer, size, size, number, pointer]
     library.cl_linear.argtypes = [number, pointer, size, pointer, size, size, pointer, pointer, size]
     library.cl_planes.argtypes = [number, *factor, *factor, size, pointer, size]
     library.cl_conv2d.argtypes = [number, pointer, number, pointer, pointer, pointer, pointer, size]
-    for number, name in enumerate(BACKENDS):
-        if library.cl_has(number):
+    for backend, name in enumerate(BACKENDS):
+        if library.cl_has(backend):
             for rows in (1, 9):
-                _compare(f"{name}, rows: {rows}", *_try_linear(library, number, rows))
+                _compare(f"{name}, rows: {rows}", *_try_linear(library, backend, rows))
             for channels_last in (False, True):
-                _compare(f"{name}, an image", *_try_convolution(library, number, channels_last))
+                _compare(f"{name}, an image", *_try_convolution(library, backend, channels_last))
 
 
 def _compare(what: str, found: ctypes.Array, wanted: list[int]) -> None:
@@ -198,7 +208,7 @@ def _try_linear(library: ctypes.CDLL, backend: int, rows: int) -> tuple[ctypes.A
 
 
 def _try_convolution(library: ctypes.CDLL, backend: int, channels_last: bool) -> tuple[ctypes.Array, list[int]]:
-    """Likewise, of an image of (3, 3, 3), padded, and kernels of (2, 3, 2, 2). A pixel's signs are bits of an integer."""
+    """Likewise, of a padded image of (3, 3, 3) and kernels of (2, 3, 2, 2). A pixel's signs are bits of an integer."""
     draw = random.Random(0)
     image = {place: draw.getrandbits(3) for place in product(range(3), repeat=2)}
     kernels = [{place: draw.getrandbits(3) for place in product(range(2), repeat=2)} for _ in range(2)]
@@ -209,7 +219,7 @@ def _try_convolution(library: ctypes.CDLL, backend: int, channels_last: bool) ->
             differ = (image.get((y + i, z + j), 0b111) ^ bits for (i, j), bits in kernel.items())
             sums[at] = 12 - 2 * sum(each.bit_count() for each in differ)
     if channels_last:
-        planes, right = zip(*planes), zip(*right)
+        planes, right = list(map(list, zip(*planes, strict=True))), list(map(list, zip(*right, strict=True)))
     x, weight = list(chain(*planes)), [bits for kernel in kernels for bits in kernel.values()]
     sizes = 1, 3, 3, 3, channels_last, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 4, 4  # as in `binary_conv2d`
     pointers = (ctypes.c_float * 27)(*x), (ctypes.c_uint64 * 8)(*weight), None

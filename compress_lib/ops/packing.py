@@ -1,8 +1,8 @@
 """Signs and bits, 64 to a word: the layout of all packed tensors, in PyTorch. Chapter 08.
 
 Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830, section 1.3. Bit i of word j, the
-least significant first, is element ``64 j + i`` of the last axis. A row of n elements takes ``⌈n/64⌉`` words of int64; the
-bits after the last element are 0, in both factors of a product, so that they cancel. n itself is not stored.
+least significant first, is element ``64 j + i`` of the last axis. A row of n elements takes ``⌈n/64⌉`` words of int64;
+the bits after the last element are 0, in both factors of a product, so that they cancel. n itself is not stored.
 
 A sign's bit is 1 for ``x >= 0``: 1 stands for +1, 0 for −1. Zero of either sign is +1, as in the papers; NaN, of which
 ``x >= 0`` is false, counts as −1. Negative subnormal numbers are −1 as other negative ones, though a processor that was

@@ -1,13 +1,14 @@
-"""The binary products in plain PyTorch: what the kernels must equal, and what runs where there is no kernel. Chapter 08.
+"""The binary products in plain PyTorch: what the kernels must equal, and what runs where there is none. Chapter 08.
 
 Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279, section 3.2. Signs become floats again and are multiplied as
-such, a block at a time. The sums are exact: whole numbers of at most `LARGEST` in magnitude are float32 numbers, whatever
-the order of summation. A convolution is summed tap by tap, rather than by ``conv2d``, whose fast algorithms round; and
-``torch.autocast``, which would round to 8 or 11 bits, is switched off.
+such, a block at a time. The sums are exact: whole numbers of at most `LARGEST` in magnitude are float32 numbers,
+whatever the order of summation. A convolution is summed tap by tap, rather than by ``conv2d``, whose fast algorithms
+round; and ``torch.autocast``, which would round to 8 or 11 bits, is switched off.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ BLOCK = 1 << 22  # elements that are unpacked at a time: 16 MB as float32
 
 def _without_autocast(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(product)
-    def exact(x: Tensor, *arguments, **options) -> Tensor:
+    def exact(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return product(x, *arguments, **options)
 
@@ -102,11 +103,13 @@ def binary_conv2d(
     return product
 
 
-def output_size(size, kernel, stride, padding, dilation) -> tuple[int, int]:
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, int]:
     """The rows and columns that a convolution puts out; below 1 where the kernel is larger than the padded image."""
     rows, columns = (
         (length + 2 * pad - spread * (taps - 1) - 1) // step + 1
-        for length, taps, step, pad, spread in zip(size, kernel, stride, padding, dilation)
+        for length, taps, step, pad, spread in zip(size, kernel, stride, padding, dilation, strict=True)
     )
     return rows, columns
 

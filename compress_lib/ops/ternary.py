@@ -1,8 +1,8 @@
 """Products of ternary numbers, −1, 0 and 1, in two bit planes. Chapter 08.
 
 Li, Zhang, Liu, "Ternary weight networks", arXiv 1605.04711, whose weights, apart from their scale, are such numbers. A
-number t has the bits m, whether it is not 0, and p, whether it is positive: ``t = 2 p − m``. So the product of two rows is one
-of bit planes that are worth −1 and 2::
+number t has the bits m, whether it is not 0, and p, whether it is positive: ``t = 2 p − m``. So the product of two rows
+is one of bit planes that are worth −1 and 2::
 
     Σ s t = Σ (2 p − m)(2 q − l) = 4 |p AND q| − 2 |p AND l| − 2 |m AND q| + |m AND l|,
 
@@ -46,8 +46,8 @@ def ternary_linear(x: Tensor, packed_weight: Tensor, in_features: int, scale: fl
     Parameters
     ----------
     x : Tensor
-        (…, in_features), of a dtype that `pack_ternary` takes; its signs are taken inside. Signs without a zero make it a
-        product of binary activations and ternary weights.
+        (…, in_features), of a dtype that `pack_ternary` takes; its signs are taken inside. Signs without a zero make it
+        a product of binary activations and ternary weights.
     packed_weight : Tensor
         (2, out, ⌈in_features/64⌉), int64, as of `pack_ternary`.
     in_features : int

@@ -1,14 +1,15 @@
 """The binary operators on a GPU: packing, matrix product and convolution of signs, in Triton. Chapter 08.
 
 Rastegari et al., "XNOR-Net: ImageNet classification using binary convolutional neural networks", ECCV 2016,
-arXiv 1603.05279. A sign is a bit, 1 for +1 (``x >= 0``), in the layout of `packing`. Bits differ where the product of the
-signs is −1, so ``a · b = n − 2 popcount(a xor b)``; the bits beyond the end of a row, 0 in both, add nothing. The products
-are loops over tiles: ROWS × COLS results, times LANES words that are counted side by side and added up at the end. Long
-lanes read memory in long runs, which is all that matters to one row; with many rows, a word that was read is used ROWS or
-COLS times. Tensor cores stay idle, and no instruction is newer than those of a T4.
+arXiv 1603.05279. A sign is a bit, 1 for +1 (``x >= 0``), in the layout of `packing`. Bits differ where the product of
+the signs is −1, so ``a · b = n − 2 popcount(a xor b)``; the bits beyond the end of a row, 0 in both, add nothing. The
+products are loops over tiles: ROWS × COLS results, times LANES words that are counted side by side and added up at the
+end. Long lanes read memory in long runs, which is all that matters to one row; with many rows, a word that was read is
+used ROWS or COLS times. Tensor cores stay idle, and no instruction is newer than those of a T4.
 
-The functions take CUDA tensors and leave the checks to `compress_lib.ops`. Under ``TRITON_INTERPRET=1``, set before this
-module is imported, they take CPU tensors, and Triton's interpreter runs the same lines: so they are tested without a GPU.
+The functions take CUDA tensors and leave the checks to `compress_lib.ops`. Under ``TRITON_INTERPRET=1``, set before
+this module is imported, they take CPU tensors, and Triton's interpreter runs the same lines: so they are tested without
+a GPU.
 """
 
 import torch
@@ -97,8 +98,8 @@ def _conv_kernel(
 ):  # fmt: skip
     """The matrix product of the weights of a group and the words under its windows, which are gathered on the way.
 
-    A row of weights runs over taps and, within a tap, over words. Pixels are neighbours in a warp: each thread works out
-    the address of one pixel and one word, and uses the word for COLS output channels.
+    A row of weights runs over taps and, within a tap, over words. Pixels are neighbours in a warp: each thread works
+    out the address of one pixel and one word, and uses the word for COLS output channels.
     """
     WORDS: tl.constexpr = (CHANNELS + 63) // 64
     TOTAL: tl.constexpr = KERNEL_H * KERNEL_W * WORDS
@@ -211,9 +212,9 @@ def binary_conv2d(
 ) -> Tensor:
     """The convolution of signs, padded with +1: ``conv2d(pad(sign(x), value=1), sign(weight))``.
 
-    From (B, H, W, groups · ⌈n/64⌉), as of `pack_image`, and (out, kh, kw, ⌈n/64⌉), int64, where n is the number of input
-    channels of a group, to (B, out, H', W') int32 in the memory format that is asked for (contiguous or channels-last).
-    Pairs are vertical and horizontal. Raises ValueError if the result has more than 2^30 pixels.
+    From (B, H, W, groups · ⌈n/64⌉), as of `pack_image`, and (out, kh, kw, ⌈n/64⌉), int64, where n is the number of
+    input channels of a group, to (B, out, H', W') int32 in the memory format that is asked for (contiguous or
+    channels-last). Pairs are vertical and horizontal. Raises ValueError if the result has more than 2^30 pixels.
     """
     batch, height, width, _ = x_packed.shape
     out, *kernel, _ = w_packed.shape

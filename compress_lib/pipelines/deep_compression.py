@@ -91,7 +91,7 @@ def compress(
     Raises
     ------
     TypeError, ValueError
-        For what `magnitude.prune`, `kmeans.share` and `training.fit` refuse, for a ``k`` whose layers are not those of
+        For what `magnitude.prune`, `kmeans.convert` and `training.fit` refuse, for a ``k`` whose layers are not those of
         ``keep``, and for numbers that float16 cannot hold.
     """
     sparsities = _sparsities(keep, rounds)
@@ -117,13 +117,13 @@ def compress(
         fit(pruned, f"round-{step}", epochs, seed * 1000 + step, lr)
     pruned = masks.finalize(pruned)
     pruned = stage("pruned", pruned if before_sharing is None else before_sharing(pruned))
-    shared, report = kmeans.share(pruned, centroids)
-    stage("shared", kmeans.finalize(shared))
+    shared, report = kmeans.convert(pruned, centroids)
+    stage("shared", kmeans.deploy(shared))
     if share_epochs:  # no decay: it would pull values to zero that thousands of weights were chosen for
         phase = "share-" + "-".join(str(count) for count in centroids.values())
         rate = kmeans.learning_rate(shared) if share_lr is None else share_lr
         fit(shared, phase, share_epochs, seed * 1000 + rounds, rate, weight_decay=0.0)
-    tuned = stage("tuned", _in_half_precision(kmeans.finalize(shared)).eval())
+    tuned = stage("tuned", _in_half_precision(kmeans.deploy(shared)).eval())
     return tuned, Report(report.rows, report.skipped, report.warnings, title="Deep compression")
 
 

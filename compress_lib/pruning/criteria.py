@@ -42,8 +42,8 @@ def l1_norm(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 def l2_norm(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
     """``√(Σ w²)`` over the weights of each filter; small ones are to be pruned. The bias does not count.
 
-    Li, Kadav, Durdanovic, Samet, Graf, "Pruning filters for efficient ConvNets", ICLR 2017, arXiv 1608.08710, who compare
-    it with the L1 norm.
+    Li, Kadav, Durdanovic, Samet, Graf, "Pruning filters for efficient ConvNets", ICLR 2017, arXiv 1608.08710, who
+    compare it with the L1 norm.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def geometric_median(layer: nn.Module, data: LayerRecord | None = None) -> Tenso
 
 
 def batch_norm_scale(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
-    """``|γ|`` of the normalisation that directly follows; small ones are to be pruned.
+    """``|γ|`` of the normalization that directly follows; small ones are to be pruned.
 
     The paper trains with an L1 penalty on γ first. Without one, γ still says how far a channel swings, not whether the
     next layer listens.
@@ -124,13 +124,13 @@ def batch_norm_scale(layer: nn.Module, data: LayerRecord | None = None) -> Tenso
     TypeError
         For another kind of layer.
     ValueError
-        If no normalisation with scales directly follows the layer, or it has another number of channels.
+        If no normalization with scales directly follows the layer, or it has another number of channels.
     """
     channels = _out_channels(layer)
     norm = getattr(data, "batch_norm", None)
     if norm is None or norm.weight is None:
         raise ValueError(
-            "batch_norm_scale needs a batch normalisation with scales that directly follows the layer: pass data from "
+            "batch_norm_scale needs a batch normalization with scales that directly follows the layer: pass data from "
             "recording.record, and leave out layers that have none"
         )
     if len(norm.weight) != channels:
@@ -173,9 +173,9 @@ def apoz(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 def entropy(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
     """``−Σ_i p_i ln p_i`` of a histogram of the channel's mean activation; low ones are to be pruned.
 
-    Each map is averaged to one number per image, and the numbers of the N images fall into `ENTROPY_BINS` equal bins. The
-    paper does not say what the bins span. Here one grid serves the layer, from the smallest number of all its channels
-    to the largest: a channel that hardly varies stays in few bins and scores low. (With a grid of its own for each
+    Each map is averaged to one number per image, and the numbers of the N images fall into `ENTROPY_BINS` equal bins.
+    The paper does not say what the bins span. Here one grid serves the layer, from the smallest number of all its
+    channels to the largest: a channel that hardly varies stays in few bins and scores low. (With a grid of its own for each
     channel the scale would not matter, and two batches of images would agree much less on the ranking.) A channel that
     is the same for all images has entropy 0; the most is ``ln min(N, ENTROPY_BINS)``.
 
@@ -310,17 +310,20 @@ def random(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 
 def _out_channels(layer: nn.Module) -> int:
     """The number of scores a criterion owes: output channels, or output features of a linear layer."""
-    if not isinstance(layer, _SCORED):
-        kind = parametrize.type_before_parametrizations(layer) if isinstance(layer, nn.Module) else type(layer)
-        allowed = ", ".join(cls.__name__ for cls in _SCORED)
-        raise TypeError(f"layer must be one of {allowed}, got {kind.__name__}")
-    return len(layer.weight)
+    return len(_weight(layer))
 
 
 def _filters(layer: nn.Module) -> Tensor:
     """The filters as rows, ``(out_channels, inputs of a filter)``, in double precision; biases are no part of them."""
-    channels = _out_channels(layer)
-    return layer.weight.detach().reshape(channels, -1).double()
+    return _weight(layer).detach().flatten(1).double()
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    if not isinstance(layer, _SCORED):
+        kind = parametrize.type_before_parametrizations(layer) if isinstance(layer, nn.Module) else type(layer)
+        allowed = ", ".join(cls.__name__ for cls in _SCORED)
+        raise TypeError(f"layer must be one of {allowed}, got {kind.__name__}")
+    return layer.weight
 
 
 def _activations(layer: nn.Module, data: LayerRecord | None, criterion: str) -> Tensor:

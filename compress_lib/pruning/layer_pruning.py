@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress_lib import training
+from compress_lib import checks, training
 from compress_lib.network.watching import watching
 
 _BATCH = 500
@@ -34,7 +34,7 @@ def probe(
 ) -> dict[str, float]:
     """How well a linear classifier does on the output of each block.
 
-    Features are averaged over positions, so (N, C, H, W) becomes (N, C), then centred and scaled with the mean and the
+    Features are averaged over positions, so (N, C, H, W) becomes (N, C), then centered and scaled with the mean and the
     standard deviation over ``images``. The classifier is multinomial logistic regression, the minimum of the mean
     cross-entropy + ``l2``/2 · ‖W‖² (biases free), found by L-BFGS in float64 from zero: the same on every run.
 
@@ -63,8 +63,7 @@ def probe(
         For a block that does not exist, does not run exactly once or does not return one tensor (N, C, …), for
         numbers of labels that do not fit, or ``l2`` that is not positive.
     """
-    if not 0 < l2 < float("inf"):
-        raise ValueError(f"l2 must be positive and finite, got {l2}")
+    checks.positive("l2", l2)
     for name, x, y in (("labels", images, labels), ("held_out_labels", held_out_images, held_out_labels)):
         if len(x) != len(y):
             raise ValueError(f"{name} has {len(y)} entries for {len(x)} images")
@@ -120,9 +119,10 @@ def select(
         gains = {name: gain for name, gain in gains.items() if name in among}
     if threshold is not None:
         return [name for name, gain in gains.items() if gain < threshold]
+    assert count is not None
     if not 0 <= count <= len(gains):
         raise ValueError(f"count must be from 0 to {len(gains)}, got {count}")
-    chosen = sorted(gains, key=gains.get)[:count]
+    chosen = sorted(gains, key=gains.__getitem__)[:count]
     return [name for name in gains if name in chosen]
 
 
@@ -189,7 +189,7 @@ def shapes(
 
 
 def logistic_regression(features: Tensor, labels: Tensor, l2: float) -> tuple[Tensor, Tensor]:
-    """Weights (classes, features) and biases (classes,) that minimise mean cross-entropy + ``l2``/2 · ‖W‖².
+    """Weights (classes, features) and biases (classes,) that minimize mean cross-entropy + ``l2``/2 · ‖W‖².
 
     Parameters
     ----------

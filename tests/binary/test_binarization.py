@@ -38,7 +38,7 @@ def test_the_gradient_is_that_of_a_clip(values, seed):
     assert torch.equal(y, torch.tensor([1.0 if value >= 0 else -1.0 for value in values], dtype=torch.float64))
     (gradient,) = torch.autograd.grad(y, x, upstream)
     h = 1e-6
-    for value, g, found in zip(values, upstream.tolist(), gradient.tolist()):
+    for value, g, found in zip(values, upstream.tolist(), gradient.tolist(), strict=True):
         slope = (np.clip(value + h, -1, 1) - np.clip(value - h, -1, 1)) / (2 * h)
         if abs(abs(value) - 1) > 2 * h:
             assert found == pytest.approx(g * slope, abs=1e-9)
@@ -114,11 +114,11 @@ def test_each_filter_has_its_scale():
 def by_hand(weight, upstream):
     """``sign(W_i) ⟨G, sign W⟩ / n + α G_i 1[|W_i| ≤ 1]``"""
     rows = []
-    for w, g in zip(weight.tolist(), upstream.tolist()):
+    for w, g in zip(weight.tolist(), upstream.tolist(), strict=True):
         signs = [1 if value >= 0 else -1 for value in w]
         alpha = sum(map(abs, w)) / len(w)
-        inner = sum(a * b for a, b in zip(g, signs))
-        rows.append([s * inner / len(w) + alpha * b * (abs(a) <= 1) for a, b, s in zip(w, g, signs)])
+        inner = sum(a * b for a, b in zip(g, signs, strict=True))
+        rows.append([s * inner / len(w) + alpha * b * (abs(a) <= 1) for a, b, s in zip(w, g, signs, strict=True)])
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -184,7 +184,7 @@ def test_a_batch_normalisation_behind_makes_the_scale_vanish():
 def test_latent_weights_are_those_behind_signs():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), xnor.XnorLinear(4, 4), nn.Linear(4, 2))
-    model = binaryconnect.binarize(model, ["1"])
+    model = binaryconnect.convert(model, ["1"])
     expected = [model[1].parametrizations.weight.original, model[2].weight]
     assert [id(weight) for weight in binarization.latent_weights(model)] == [id(weight) for weight in expected]
 

@@ -15,10 +15,10 @@ def network(seed=0) -> nn.Sequential:
 
 
 METHODS = {
-    "connect": binaryconnect.binarize,
-    "stochastic": lambda model, layers=None: binaryconnect.binarize(model, layers, stochastic=True),
-    "bwn": bwn.binarize,
-    "twn": ternary.ternarize,
+    "connect": binaryconnect.convert,
+    "stochastic": lambda model, layers=None: binaryconnect.convert(model, layers, stochastic=True),
+    "bwn": bwn.convert,
+    "twn": ternary.convert,
 }
 
 
@@ -38,10 +38,10 @@ def test_signs_and_their_scales():
     model = network()
     weight = model[3].weight.detach()
     signs = torch.where(weight >= 0, 1.0, -1.0)
-    assert torch.equal(binaryconnect.binarize(model)[3].weight, signs)
+    assert torch.equal(binaryconnect.convert(model)[3].weight, signs)
     alpha = weight.abs().sum((1, 2, 3), keepdim=True) / 36
     for gradient in ("exact", "paper"):
-        torch.testing.assert_close(bwn.binarize(model, gradient=gradient)[3].weight, alpha * signs)
+        torch.testing.assert_close(bwn.convert(model, gradient=gradient)[3].weight, alpha * signs)
 
 
 def test_random_signs_are_for_training_alone():
@@ -75,8 +75,8 @@ def test_training_goes_on_where_it_was_and_is_packed_to_the_last_bit(method, fas
     def trained(checkpoint=None, after_epoch=None):
         model = METHODS[method](network())
         training.fit(
-            model, images, labels, epochs=2, seed=0, batch_size=40, lr=0.2, after_step=binaryconnect.clip, progress=False,
-            checkpoint=checkpoint, after_epoch=after_epoch,
+            model, images, labels, epochs=2, seed=0, batch_size=40, lr=0.2, after_step=binaryconnect.clip,
+            progress=False, checkpoint=checkpoint, after_epoch=after_epoch,
         )  # fmt: skip
         return model
 
@@ -119,4 +119,4 @@ def test_bad_input(method):
 
 def test_there_are_two_gradients():
     with pytest.raises(ValueError, match="gradient must be one of"):
-        bwn.binarize(network(), gradient="none")
+        bwn.convert(network(), gradient="none")

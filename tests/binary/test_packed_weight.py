@@ -9,10 +9,10 @@ from torch import nn
 from compress_lib.binary import binaryconnect, bwn, packed_weight, ternary
 
 METHODS = {
-    "connect": binaryconnect.binarize,
-    "bwn": bwn.binarize,
-    "twn": ternary.ternarize,
-    "twn, per filter": lambda model, layers: ternary.ternarize(model, layers, per_filter=True),
+    "connect": binaryconnect.convert,
+    "bwn": bwn.convert,
+    "twn": ternary.convert,
+    "twn, per filter": lambda model, layers: ternary.convert(model, layers, per_filter=True),
 }
 
 
@@ -79,12 +79,12 @@ def test_a_weight_takes_its_bits(method, bits):
 
 def test_the_train_form_is_left_alone_and_loading_fills_another():
     torch.manual_seed(0)
-    trained = bwn.binarize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)), ["2"])
+    trained = bwn.convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)), ["2"])
     before = copy.deepcopy(trained.state_dict())
     packed = packed_weight.pack(trained)
     assert trained.training and not any(module.training for module in packed.modules())
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in before.items())
-    other = packed_weight.pack(bwn.binarize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)), ["2"]))
+    other = packed_weight.pack(bwn.convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)), ["2"]))
     other.load_state_dict(packed.state_dict())
     x = torch.randn(2, 3, 9, 9)
     assert torch.equal(other(x), packed(x)) and torch.equal(packed(x), trained.eval()(x))
@@ -124,11 +124,11 @@ def test_a_layer_that_is_used_twice_is_packed_once_and_in_both_places(method):
 def test_only_zeros_are_padded():
     conv = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
     with pytest.raises(ValueError, match="padding_mode='zeros', got 'circular'"):
-        packed_weight.pack(bwn.binarize(nn.Sequential(conv), ["0"]))
+        packed_weight.pack(bwn.convert(nn.Sequential(conv), ["0"]))
 
 
 def test_a_second_parametrization_is_not_lost_in_silence():
-    trained = bwn.binarize(nn.Linear(3, 2), [""])
+    trained = bwn.convert(nn.Linear(3, 2), [""])
     nn.utils.parametrize.register_parametrization(trained, "weight", nn.Identity())
     with pytest.raises(ValueError, match="model must have one parametrization on the weight of '', not 2"):
         packed_weight.pack(trained)

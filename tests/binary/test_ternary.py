@@ -59,7 +59,7 @@ def test_no_ternary_weights_are_nearer(values):
 
     def error(signs):
         kept = sum(map(abs, signs))
-        inner = sum(s * v for s, v in zip(signs, values))
+        inner = sum(s * v for s, v in zip(signs, values, strict=True))
         return sum(v * v for v in values) - (inner * inner / kept if kept else 0)
 
     best = min(map(error, itertools.product((-1, 0, 1), repeat=len(values))))
@@ -93,7 +93,7 @@ def test_no_weights_are_kept_where_all_are_zero():
 
 
 def test_the_gradient_goes_straight_through():
-    model = ternary.ternarize(nn.Sequential(nn.Linear(6, 5)), ["0"])
+    model = ternary.convert(nn.Sequential(nn.Linear(6, 5)), ["0"])
     x, upstream = torch.randn(4, 6), torch.randn(4, 5)
     model(x).backward(upstream)
     torch.testing.assert_close(model[0].parametrizations.weight.original.grad, upstream.T @ x)
@@ -101,7 +101,7 @@ def test_the_gradient_goes_straight_through():
 
 def test_packed_planes_are_those_of_the_operators():
     torch.manual_seed(0)
-    trained = ternary.ternarize(nn.Linear(70, 5, bias=False), [""]).eval()
+    trained = ternary.convert(nn.Linear(70, 5, bias=False), [""]).eval()
     packed = packed_weight.pack(trained)
     assert torch.equal(torch.stack((packed.kept, packed.signs)), ops.pack_ternary(trained.weight.detach()))
     x = torch.randn(3, 70).sign()

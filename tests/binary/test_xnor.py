@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress_lib import ops
-from compress_lib.binary.dorefa import MultibitConv2d, MultibitLinear
+from compress_lib.binary.dorefa import DoReFaConv2d, DoReFaLinear
 from compress_lib.binary.packed_xnor import PackedXnorConv2d, PackedXnorLinear
 from compress_lib.binary.xnor import XnorConv2d, XnorLinear
 
@@ -25,7 +25,7 @@ def convolved(x, weight, stride, padding, dilation, groups):
     out, inputs, rows, columns = weight.shape
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip((height, width), padding, dilation, (rows, columns), stride)
+        for n, p, d, k, s in zip((height, width), padding, dilation, (rows, columns), stride, strict=True)
     ]
     sums, means = torch.zeros(count, out, *size), torch.zeros(count, out, *size, dtype=torch.float64)
     x_list, w_list = x.tolist(), weight.tolist()
@@ -123,7 +123,7 @@ def test_gradients_are_those_of_the_surrogate():
     k = functional.avg_pool2d(x.abs().mean(1, keepdim=True), 3, 1, 1)
     y = y * layer.weight.abs().mean((1, 2, 3)).view(-1, 1, 1) * k + layer.bias.view(-1, 1, 1)
     expected = torch.autograd.grad(y, [x, *layer.parameters()], upstream)
-    for a, b in zip(found, expected):
+    for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -210,8 +210,8 @@ EXACT = {
     "linear": (lambda: XnorLinear(1001, 7, input_scale=True), (5, 1001)),
     "linear, signs": (lambda: XnorLinear(1001, 7, scale=False), (5, 1001)),
     "convolution": (lambda: XnorConv2d(202, 8, 3, padding=1, groups=2, input_scale=True), (2, 202, 5, 5)),
-    "codes": (lambda: MultibitLinear(1001, 7, bits=8), (5, 1001)),
-    "convolution of codes": (lambda: MultibitConv2d(202, 8, 3, padding=1, bits=4), (2, 202, 5, 5)),
+    "codes": (lambda: DoReFaLinear(1001, 7, bits=8), (5, 1001)),
+    "convolution of codes": (lambda: DoReFaConv2d(202, 8, 3, padding=1, bits=4), (2, 202, 5, 5)),
 }
 
 

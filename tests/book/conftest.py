@@ -1,10 +1,10 @@
-"""The built site, once for all tests of it, and a browser to read it with."""
+"""The built site, once for all tests of it."""
 
 import os
 from pathlib import Path
 
 import pytest
-from browsing import chromium, served
+from browsing import served
 from building import build, copy_sources
 
 
@@ -24,13 +24,7 @@ def pages(site):
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(site):
     with served(site) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser

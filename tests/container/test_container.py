@@ -63,7 +63,7 @@ def path(tmp_path):
 def compressed():
     """LeNet-300-100 pruned at the rates of Deep Compression, 64 values a layer."""
     pruned, _ = magnitude.prune(zoo.load("lenet-300-100"), {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}, scope="layer")
-    return kmeans.finalize(kmeans.share(pruned, 63)[0])
+    return kmeans.deploy(kmeans.convert(pruned, 63)[0])
 
 
 # --- round trips ------------------------------------------------------------------------------------------------------
@@ -277,11 +277,14 @@ def test_what_cannot_be_saved(path):
     before = path.read_bytes()
     model = nn.Sequential(nn.Linear(3, 3))
     masked = masks.apply(model, {"0": torch.eye(3, dtype=torch.bool)})
-    shared, _ = kmeans.share(model, 2)
+    shared, _ = kmeans.convert(model, 2)
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
     assert parametrize.is_parametrized(normed[0])
     for parametrized in (masked, shared, normed):
-        with pytest.raises(ValueError, match="model must be plain, but its layer '0' is parametrized: .* finalize of"):
+        with pytest.raises(
+            ValueError,
+            match="model must be plain, but its layer '0' is parametrized: .* masks.finalize or with deploy of",
+        ):
             container.save(parametrized, path)
     container.save(masks.finalize(masked), path.with_name("plain"))
     for other, error, message in (

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import flex_attention
 from torch.nn.utils import parametrize, prune
 
 from compress_lib.cost import count
@@ -164,6 +165,45 @@ def test_a_sparse_layout_takes_the_memory_of_values_and_indices():
     assert cost.nbytes == 10 * 4 + 11 * 8 + 10 * 8  # values, row pointers, column indices
 
 
+class CompressedSparse(nn.Module):
+    """Multiplies by a sparse matrix that it puts together from its parts, as the deploy form of a pruned layer does."""
+
+    def __init__(self, dense, layout, blocks=None, sized=True):
+        super().__init__()
+        matrix = dense.to_sparse(layout=layout, blocksize=blocks)
+        by_row = layout in (torch.sparse_csr, torch.sparse_bsr)
+        parts = (Tensor.crow_indices, Tensor.col_indices) if by_row else (Tensor.ccol_indices, Tensor.row_indices)
+        self.layout, self.size = layout, dense.shape if sized else None
+        for name, part in zip(("compressed", "plain", "values"), (*parts, Tensor.values)):
+            self.register_buffer(name, part(matrix).clone())
+
+    def forward(self, x):
+        size = {} if self.size is None else {"size": self.size}
+        matrix = torch.sparse_compressed_tensor(
+            self.compressed, self.plain, self.values, **size, layout=self.layout, check_invariants=True
+        )
+        return (matrix @ x.T).T
+
+
+LAYOUTS = [(torch.sparse_csr, None), (torch.sparse_csc, None), (torch.sparse_bsr, (2, 2)), (torch.sparse_bsc, (2, 2))]
+
+
+@pytest.mark.parametrize(("layout", "blocks"), LAYOUTS)
+def test_a_sparse_matrix_made_in_the_forward_pass(layout, blocks):
+    layer = CompressedSparse(torch.eye(10, 40), layout, blocks)
+    if layout == torch.sparse_csr:  # for the others not every build has a kernel
+        assert torch.equal(layer(torch.arange(40.0)[None]), torch.arange(10.0)[None])
+    cost = count(layer, (40,))
+    assert cost.macs == 10 * 40
+    assert cost.layers[0].output_shape == (10,)
+    assert cost.uncounted == ()
+
+
+def test_a_sparse_matrix_whose_shape_depends_on_its_values():
+    with pytest.raises(ValueError, match="needs data for aten.sparse_compressed_tensor"):
+        count(CompressedSparse(torch.eye(10, 40), torch.sparse_csr, sized=False), (40,))
+
+
 def test_counting_changes_nothing():
     model = nn.Sequential(nn.Linear(4, 4), Stateful(), nn.Linear(4, 2))
     parametrize.register_parametrization(model[0], "weight", Mask(torch.eye(4)))
@@ -188,6 +228,7 @@ def test_counting_changes_nothing():
     assert (model[1].seen, model[1].last) == ([], None)
     assert torch.equal(random_state, torch.get_rng_state())
     assert torch.backends.mha.get_fastpath_enabled()
+    assert not flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
 
 
 def test_half_precision_halves_the_bytes():

@@ -37,7 +37,7 @@ def test_without_labels_it_is_the_peer_of_torch(temperature):
 def test_by_hand(seed, classes, temperature, weight):
     student, teacher, labels = logits(seed, 3, classes)
     expected = 0.0
-    for z, v, label in zip(student.detach().numpy(), teacher.numpy(), labels):
+    for z, v, label in zip(student.detach().numpy(), teacher.numpy(), labels, strict=True):
         q, p = np.exp(z / temperature), np.exp(v / temperature)
         q, p = q / q.sum(), p / p.sum()
         expected += weight * temperature**2 * (p * np.log(p / q)).sum()

@@ -1,5 +1,5 @@
 import pytest
-from browsing import chromium, new_page
+from browsing import new_page
 
 from compress_lib.explore.frontend import explorer
 
@@ -14,12 +14,6 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
         return { ...answer, charts: drawn, labels: Object.keys(labels) };
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

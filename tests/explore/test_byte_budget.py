@@ -81,7 +81,7 @@ def shared(model, k):
     """The network with k values in each layer, in half precision."""
     kept = {name: p[p != 0].unique().numel() for name, p in model.named_parameters() if p.dim() > 1}
     counts = {name.removesuffix(".weight"): min(k, distinct) for name, distinct in kept.items()}
-    plain = kmeans.finalize(kmeans.share(model, counts)[0])
+    plain = kmeans.deploy(kmeans.convert(model, counts)[0])
     return plain.half().float()
 
 
@@ -225,7 +225,7 @@ def test_a_record_of_one_layer_is_what_the_encoder_writes(answers):
     rng = np.random.default_rng(1)
     weight = (rng.normal(size=(30, 30)) * (rng.random((30, 30)) < 0.2)).astype(np.float32)
     kept = torch.tensor(weight[weight != 0])
-    short = torch.tensor(weight) + 0  # −0 becomes 0, as in kmeans.share
+    short = torch.tensor(weight) + 0  # −0 becomes 0, as in kmeans.convert
     values, codes = kmeans.cluster(kept, 4)
     short[short != 0] = values.half().float()[codes.long()]
     for answer in answers(byte_budget.explorer({"a": weight})):

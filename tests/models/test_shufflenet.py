@@ -68,7 +68,7 @@ def test_the_shuffle_interleaves_the_groups():
 
 @pytest.mark.parametrize(("groups", "seen"), [(2, 48), (3, 48), (4, 48), (6, 48), (8, 36)])
 def test_one_shuffle_mixes_all_groups_only_if_a_group_has_as_many_channels_as_there_are_groups(groups, seen):
-    """Which of 48 inputs reach an output of two grouped 1×1 convolutions, without a shuffle between them and with it."""
+    """Which of 48 inputs reach an output of two grouped 1×1 convolutions, without a shuffle between and with it."""
     first, second = (nn.Conv2d(48, 48, 1, groups=groups, bias=False) for _ in range(2))
     for conv in (first, second):
         nn.init.ones_(conv.weight)
@@ -223,7 +223,8 @@ def test_bad_arguments():
         (lambda: ShuffleUnit(96, 120, 1, 3), ValueError, "at stride 1.*not 120 of 96"),
         (lambda: ShuffleUnit(96, 96, 2, 3), ValueError, "at stride 2.*not 96 of 96"),
         (lambda: ShuffleUnit(96, 96, 1, 0), ValueError, "groups=0 must be at least 1"),
-        (lambda: SplitUnit(97, 97, 1), ValueError, "97 channels does not divide into 2 groups; 96 or 98 channels would"),
+        (lambda: SplitUnit(97, 97, 1), ValueError,
+         "97 channels does not divide into 2 groups; 96 or 98 channels would"),
         (lambda: SplitUnit(96, 98, 1), ValueError, "at stride 1.*not 98 of 96"),
         (lambda: SplitUnit(96.0, 98, 2), TypeError, "in_channels=96.0 must be an integer"),
     ],

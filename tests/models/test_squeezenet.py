@@ -20,8 +20,10 @@ def test_parameters_and_macs(build, params, millions, bypass):
 
 def test_the_fire_table():
     """Section 3.1's modules: inputs M, squeeze s, expand e₁ = e₃, and Ms + s + s e₁ + e₁ + 9 s e₃ + e₃ parameters."""
-    table = [(96, 16, 64, 11_920), (128, 16, 64, 12_432), (128, 32, 128, 45_344), (256, 32, 128, 49_440),
-             (256, 48, 192, 104_880), (384, 48, 192, 111_024), (384, 64, 256, 188_992), (512, 64, 256, 197_184)]  # fmt: skip
+    table = [
+        (96, 16, 64, 11_920), (128, 16, 64, 12_432), (128, 32, 128, 45_344), (256, 32, 128, 49_440),
+        (256, 48, 192, 104_880), (384, 48, 192, 111_024), (384, 64, 256, 188_992), (512, 64, 256, 197_184),
+    ]  # fmt: skip
     fires = [module for module in squeezenet1_0().features if isinstance(module, Fire)]
     for fire, (inputs, squeeze, expand, params) in zip(fires, table, strict=True):
         assert inputs * squeeze + squeeze + squeeze * expand + expand + 9 * squeeze * expand + expand == params

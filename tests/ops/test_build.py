@@ -326,7 +326,8 @@ def test_importing_builds_nothing_and_touches_no_disk(cache, tmp_path):
         names = ("open", "os.mkdir", "os.rename", "subprocess.Popen", "ctypes.dlopen", "os.listdir", "os.scandir")
         sys.addaudithook(lambda name, arguments: opened.append((name, arguments[0])) if name in names else None)
         import compress_lib.ops
-        print([each for each in opened if not (str(each[1]).endswith((".py", ".pyc")) or each[0] in ("os.listdir", "os.scandir"))
+        print([each for each in opened if
+            not (str(each[1]).endswith((".py", ".pyc")) or each[0] in ("os.listdir", "os.scandir"))
             and ".pyc." not in str(each[1]) and "__pycache__" not in str(each[1])])
     """
     found = subprocess.run(

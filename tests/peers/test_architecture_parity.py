@@ -112,7 +112,8 @@ def test_shufflenet_v2(scale):
     places = [None, None, *(f"stage{stage}.{i}" for stage, depth in ((2, 4), (3, 8), (4, 4)) for i in range(depth))]
 
     def split_unit(match: re.Match) -> str:
-        # Theirs lists convolutions, normalisations and ReLUs one after the other; there is none after the depthwise one.
+        # Theirs lists convolutions, normalisations and ReLUs one after the other; there is none after the depthwise
+        # one.
         number, branch, step, layer = int(match[1]), match[2], int(match[3]), int(match[4])
         starts = (0, 2) if branch == "shortcut" else (0, 3, 5)
         return f"{places[number]}.branch{1 + (branch == 'branch')}.{starts[step] + layer}"
@@ -154,13 +155,14 @@ def test_xception():
 
 def test_alexnet():
     rules = {r"features": "features"}
-    # A dropout stands behind each hidden layer's ReLU in ours, before the layer in theirs; and ours begins with a Flatten.
+    # A dropout stands behind each hidden layer's ReLU in ours, before the layer in theirs; and ours begins with a
+    # Flatten.
     rules |= {f"classifier.{ours}": f"classifier.{theirs}" for ours, theirs in ((1, 1), (4, 4), (7, 6))}
     check_same(alexnet.alexnet, lambda: get_model("alexnet"), rules, (3, 70, 64))
 
 
 def test_inception_v1():
-    """torchvision's module has 3×3 filters in the third branch, normalisations and no biases: these it is told to change."""
+    """torchvision's module has 3×3 filters in the third branch, normalisations, no biases: all told to change."""
 
     def conv(in_channels: int, channels: int, kernel_size: int, padding: int = 0) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(in_channels, channels, kernel_size, padding=padding), nn.ReLU())

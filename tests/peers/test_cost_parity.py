@@ -82,6 +82,17 @@ def test_torchvision_publishes_the_same(name):
     assert round(cost.macs / 1e9, 3) == published.meta["_ops"]
 
 
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))]
+)
+def test_attention_costs_the_same_on_every_device(device):
+    """Each has kernels of its own; weights without values are enough to reach them."""
+    published = get_model_weights("vit_b_16").IMAGENET1K_V1
+    cost = count(build("vit_b_16").to_empty(device=device), (3, 224, 224))
+    assert round(cost.macs / 1e9, 3) == published.meta["_ops"] == 17.564
+    assert cost.uncounted == ()
+
+
 class Mixer(nn.Module):
     """Skips, concatenation, views, in-place steps and pooling, all by kernels that need no workspace of their own."""
 

@@ -169,7 +169,7 @@ def test_taylor_by_the_weights(small):
     """By Euler's identity for ReLU and linear maps Σ_m a·∂ℓ/∂a = Σ w·∂ℓ/∂w, image by image."""
     model, images, labels = small
     expected = torch.zeros(5, dtype=torch.float64)
-    for image, label in zip(images.split(1), labels.split(1)):
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(image), label), [model[0].weight])
         expected += (model[0].weight * gradient).sum((1, 2, 3)).abs().detach() / 36 / 6
     assert close(criteria.taylor(model[0], record(model, images, labels)["0"]), expected.tolist())
@@ -303,7 +303,7 @@ def test_norms_of_trained_filters_rank_alike_and_data_driven_ranks_are_stable(fa
         assert alike(function(convolution, first), function(convolution, second)) > least, name
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "needs"), NEEDS.items())
@@ -317,8 +317,8 @@ def test_missing_data(name, needs, data):
 
 
 @pytest.mark.parametrize("data", [None, LayerRecord(), LayerRecord(batch_norm=nn.BatchNorm2d(3, affine=False))])
-def test_missing_normalisation(data):
-    with pytest.raises(ValueError, match="batch_norm_scale needs a batch normalisation with scales"):
+def test_missing_normalization(data):
+    with pytest.raises(ValueError, match="batch_norm_scale needs a batch normalization with scales"):
         criteria.batch_norm_scale(nn.Linear(2, 3), data)
 
 

@@ -6,9 +6,9 @@ that reads the channels computes ``Y = Σ_c X_c W_cᵀ``. One number per channel
     min_β  1/(2N) ‖Y − Σ_c β_c Z_c‖² + λ ‖β‖₁,        Z_c = X_c W_cᵀ / ‖W_c‖_F,
 
 and the channels with ``β_c ≠ 0`` are kept. λ is lowered from where all are zero until more than wanted are not. (The
-paper raises it until no more are; that differs only where a channel leaves again.) Y comes from the original network, X
-from the pruned one. Then the weights are fitted by least squares (`compress_lib.pruning.reconstruction`, a tool that other
-methods use as well), which absorbs β.
+paper raises it until no more are; that differs only where a channel leaves again.) Y comes from the original network,
+X from the pruned one. Then the weights are fitted by least squares (`reconstruction`, a tool that other methods use as
+well), which absorbs β.
 
 Let ``G_cd = ⟨Z_c, Z_d⟩`` and ``r_c = ⟨Z_c, Y⟩``, let A be the channels in use, s their signs, and μ = Nλ. At the
 minimum ``r_A − G_AA β_A = μ s``, so β is a straight line in μ until a channel enters or leaves A::
@@ -21,21 +21,21 @@ other, with no search for λ.
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compress_lib.network import patches
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, reconstruction
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 _ROUNDING = 1e-9
 _EVENTS = 20  # per channel; a path has little more than one
 
 
 def path(gram: Tensor, correlation: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """The minimisers of ``½ βᵀGβ − rᵀβ + μ ‖β‖₁`` where channels enter or leave, from the largest μ down.
+    """The minimizers of ``½ βᵀGβ − rᵀβ + μ ‖β‖₁`` where channels enter or leave, from the largest μ down.
 
     Between two of them β is linear in μ. A channel that is a combination of those in use never enters.
 
@@ -133,7 +133,7 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. If several layers read the channels, all their outputs count.
     images : Tensor
         ``(N, C, H, W)``, uint8 or float; no labels are needed.
@@ -152,33 +152,32 @@ def prune(
     TypeError, ValueError
         For what `consumers.plan` and `surgery.remove` refuse.
     """
-    original, wide = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
-    sampling = {"reference": original, "samples": samples, "seed": seed, "batch_size": batch_size}
-    planned, skipped = consumers.plan(wide, example_input, fraction)
-    removals = {}
-    for candidate, count in planned:
+    original = copy.deepcopy(model).eval()
+    sampling: dict[str, Any] = {"reference": original, "samples": samples, "seed": seed, "batch_size": batch_size}
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
         gram, correlation = consumers.measure(wide, candidate, images, **sampling)
         norms = _norms(wide, candidate)
         kept = select(gram / norms / norms[:, None], correlation / norms, candidate.size - count)
         stays = torch.zeros(candidate.size, dtype=torch.bool)
         stays[kept] = True
         consumers.scale_(wide, candidate, stays.to(gram))
-        removals |= consumers.removal(candidate, (~stays).nonzero().flatten())
-        for reader, units in candidate.readers.items() if reconstruct else ():
-            layer = wide.get_submodule(reader)
+        for consumer, units in candidate.consumers.items() if reconstruct else ():
+            layer = wide.get_submodule(consumer)
             free = patches.per_feature(layer, stays[units] | (units < 0))
-            reconstruction.refit_(layer, patches.moments(wide, reader, images, **sampling), free=free, ridge=ridge)
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "Channel pruning by LASSO"
-    report.skipped |= skipped
-    return smaller, report
+            reconstruction.refit_(layer, patches.moments(wide, consumer, images, **sampling), free=free, ridge=ridge)
+        return (~stays).nonzero().flatten()
+
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "Channel pruning by LASSO")
 
 
 def _norms(model: nn.Module, candidate: consumers.Candidate) -> Tensor:
-    """``‖W_c‖_F`` over all readers; 1 for units that nobody reads with a weight other than zero."""
+    """``‖W_c‖_F`` over all consumers; 1 for units that nobody reads with a weight other than zero."""
     squares = torch.zeros(candidate.size + 1, dtype=torch.float64)  # the last for −1
-    for reader, units in candidate.readers.items():
-        weight = model.get_submodule(reader).weight.detach().double().cpu()
+    for consumer, units in candidate.consumers.items():
+        weight = model.get_parameter(f"{consumer}.weight").detach().double().cpu()
         squares.index_add_(0, units % (candidate.size + 1), weight.transpose(0, 1).flatten(1).square().sum(1))
     norms = squares[:-1].sqrt()
     return torch.where(norms > 0, norms, 1)

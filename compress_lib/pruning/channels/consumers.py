@@ -1,55 +1,62 @@
-"""Choosing the channels of a layer by what its readers do with them: what data-driven methods share. Chapter 04.
+"""Choosing the channels of a layer by what its consumers do with them: what data-driven methods share. Chapter 04.
 
-A reader is a layer whose input the channels are. Its output is a sum over the units u of the channels (see
-`surgery.groups`), plus what does not depend on them: ``y = Σ_u z_u + rest``, where ``z_u`` is the contribution of unit u.
-What a choice of units costs depends on the contributions through sums over output positions alone,
-``Σ ⟨z_u, z_v⟩`` and ``Σ ⟨z_u, y − rest⟩``; several readers stack their outputs, so their sums add up.
+A consumer is a layer whose input the channels are. Its output is a sum over the units u of the channels (see
+`surgery.Group`), plus what does not depend on them: ``y = Σ_u z_u + rest``, where ``z_u`` is the contribution of unit
+u. What a choice of units costs depends on the contributions through sums over output positions alone,
+``Σ ⟨z_u, z_v⟩`` and ``Σ ⟨z_u, y − rest⟩``; several consumers stack their outputs, so their sums add up.
 
-Methods work on a copy of full width, in which a removed unit is one that is read with weight zero, and cut it at the end.
+Methods work on a copy of full width, in which a removed unit is one that is read with weight zero, and cut it at the
+end: `prune_one_by_one` is the loop that they share.
 """
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from compress_lib.network import patches
 from compress_lib.network.patches import Moments
-from compress_lib.pruning import surgery
+from compress_lib.pruning.channels import selection
+from compress_lib.pruning.surgery import Coupling, Group, SurgeryReport
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer that may lose channels, and who reads them.
+    """A layer that may lose channels, and what is coupled to them.
 
     Attributes
     ----------
     layer : str
         The layer, or the first of several whose channels go together.
-    size : int
-        Its units.
-    outputs, readers : dict of str to Tensor
-        The layers that make the channels, and those that read them, to the unit of each of their channels, −1 where it
-        is not one of these.
+    group : Group
+        Its channels, the layers that make them, and those that read them.
     """
 
     layer: str
-    size: int
-    outputs: dict[str, Tensor]
-    readers: dict[str, Tensor]
+    group: Group
+
+    @property
+    def size(self) -> int:
+        """The number of units."""
+        return self.group.size
+
+    @property
+    def consumers(self) -> dict[str, Tensor]:
+        """The layers that read the channels, to the unit of each of their channels, −1 where it is none of these."""
+        return self.group.inputs
 
 
-def candidates(
-    model: nn.Module, example_input: Tensor, layers: Collection[str] | None = None
-) -> tuple[list[Candidate], dict[str, str]]:
-    """The layers whose channels can be judged by their readers, in the order in which the network runs.
+def candidates(coupling: Coupling, layers: Collection[str] | None = None) -> tuple[list[Candidate], dict[str, str]]:
+    """The layers whose channels can be judged by their consumers, in the order in which the network runs.
 
     Parameters
     ----------
-    model, example_input : as for `surgery.groups`.
+    coupling : Coupling
+        Of the network.
     layers : collection of str, optional
         All that can be judged unless given.
 
@@ -67,31 +74,32 @@ def candidates(
     """
     if isinstance(layers, str):
         raise TypeError(f"layers must be a collection of layer names, got the single string {layers!r}")
-    groups = surgery.groups(model, example_input)
-    known = [layer for group in groups for layer in group.outputs]
+    known = [layer for group in coupling.groups for layer in group.outputs]
     if unknown := sorted(set(layers or ()) - set(known)):
         raise ValueError(f"layers {unknown} are not among those that make channels: {known}")
-    found, skipped = [], {}
-    for group in groups:
+    found = []
+    skipped: dict[str, str] = {}
+    for group in coupling.groups:
         named = [layer for layer in group.outputs if layers is None or layer in layers]
-        reason = group.fixed or _refusal(model, group) if named else "not named"
+        reason = group.fixed or _refusal(coupling.model, group) if named else "not named"
         if named and reason and layers is not None:
             raise ValueError(f"layer {named[0]!r} cannot lose channels: {reason}")
         if reason:
             skipped |= dict.fromkeys(group.outputs, reason)
         else:
-            found.append(Candidate(named[0], group.size, group.outputs, group.inputs))
+            found.append(Candidate(named[0], group))
     return found, skipped
 
 
 def plan(
-    model: nn.Module, example_input: Tensor, fraction: float | Mapping[str, float]
+    coupling: Coupling, fraction: float | Mapping[str, float]
 ) -> tuple[list[tuple[Candidate, int]], dict[str, str]]:
     """Which layers lose how many units.
 
     Parameters
     ----------
-    model, example_input : as for `surgery.groups`.
+    coupling : Coupling
+        Of the network.
     fraction : float or mapping of str to float
         In [0, 1): of n units ``⌊fraction · n⌋`` go, never all. A mapping names layers; the others are left alone.
 
@@ -107,27 +115,51 @@ def plan(
     TypeError, ValueError
         For a fraction that is no number or out of range, and for what `candidates` refuses.
     """
-    named = fraction if isinstance(fraction, Mapping) else {"": fraction}
-    for layer, value in named.items():
-        where = f"fraction[{layer!r}]" if layer else "fraction"
-        if not isinstance(value, Real):
-            raise TypeError(f"{where} must be a number, got {type(value).__name__}")
-        if not 0 <= value < 1:
-            raise ValueError(f"{where} must be in [0, 1), got {value}")
-    found, skipped = candidates(model, example_input, fraction if isinstance(fraction, Mapping) else None)
+    selection.check_fractions(fraction)
+    found, skipped = candidates(coupling, fraction if isinstance(fraction, Mapping) else None)
     planned = []
     for candidate in found:
-        given = {layer: named[layer] for layer in candidate.outputs if layer in named} or named
-        if len(set(given.values())) > 1:
-            raise ValueError(f"fraction gives different values to layers that are pruned together: {given}")
-        part = next(iter(given.values()))
-        # The small number mends products such as 0.29 · 100 = 28.999…
-        count = min(math.floor(part * candidate.size + 1e-9), candidate.size - 1)
-        if count:
+        part = selection.fraction_of(candidate.group, fraction)
+        assert part is not None, "a candidate has a layer that the mapping names"
+        if count := selection.unit_count(candidate.group, part):
             planned.append((candidate, count))
         else:
             skipped[candidate.layer] = f"{part} of {candidate.size} units is less than one"
     return planned, skipped
+
+
+def prune_one_by_one(
+    coupling: Coupling,
+    steps: Iterable[tuple[Candidate, Given]],
+    choose_: Callable[[nn.Module, Candidate, Given], Tensor],
+    skipped: Mapping[str, str],
+    title: str,
+) -> tuple[nn.Module, SurgeryReport]:
+    """Choose units of one layer after the other, in the order in which the network runs, and cut them all at the end.
+
+    Parameters
+    ----------
+    coupling : Coupling
+        Of a copy of the network, whose weights change in place.
+    steps : iterable of (Candidate, anything)
+        The layers, each with what the method wants to know of it: how many units are to go, for example (`plan`).
+    choose_ : callable
+        ``(model, candidate, given) -> units``: the units to remove, (k,) int64. It may change weights of the model, in
+        place; the next layers are chosen on what it leaves.
+    skipped, title : of the report.
+
+    Returns
+    -------
+    (nn.Module, SurgeryReport)
+        For what `Coupling.remove` returns.
+    """
+    removals: dict[str, Tensor] = {}
+    for candidate, given in steps:
+        removals |= candidate.group.removals(choose_(coupling.model, candidate, given))
+    smaller, report = coupling.remove(removals)
+    report.title = title
+    report.skipped |= skipped
+    return smaller, report
 
 
 def contributions(moments: Moments, theta: Tensor, units: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -139,7 +171,7 @@ def contributions(moments: Moments, theta: Tensor, units: Tensor, size: int) -> 
 
     Parameters
     ----------
-    moments : of the reader, with d + 1 inputs.
+    moments : of the consumer, with d + 1 inputs.
     theta : Tensor
         (d + 1, outputs), its weights.
     units : Tensor
@@ -163,13 +195,14 @@ def contributions(moments: Moments, theta: Tensor, units: Tensor, size: int) -> 
 
 
 def measure(
-    model: nn.Module, candidate: Candidate, images: Tensor, *, reference: nn.Module | None = None, **sampling
+    model: nn.Module, candidate: Candidate, images: Tensor, *, reference: nn.Module | None = None, **sampling: Any
 ) -> tuple[Tensor, Tensor]:
-    """The two sums of `contributions`, added up over all readers; arguments as for `patches.moments`."""
-    gram, correlation = 0.0, 0.0
-    for reader, channels in candidate.readers.items():
-        layer = model.get_submodule(reader)
-        sums = patches.moments(model, reader, images, reference=reference, **sampling)
+    """The two sums of `contributions`, added up over all consumers; arguments as for `patches.moments`."""
+    gram = torch.zeros(candidate.size, candidate.size, dtype=torch.float64)
+    correlation = torch.zeros(candidate.size, dtype=torch.float64)
+    for consumer, channels in candidate.consumers.items():
+        layer = model.get_submodule(consumer)
+        sums = patches.moments(model, consumer, images, reference=reference, **sampling)
         units = patches.per_feature(layer, channels)
         more_gram, more_correlation = contributions(sums, patches.theta(layer), units, candidate.size)
         gram, correlation = gram + more_gram, correlation + more_correlation
@@ -178,20 +211,15 @@ def measure(
 
 @torch.no_grad()
 def scale_(model: nn.Module, candidate: Candidate, scales: Tensor) -> None:
-    """Multiply, in every reader, the weights of each unit by a number, (size,); zero removes it."""
+    """Multiply, in every consumer, the weights of each unit by a number, (size,); zero removes it."""
     factors = torch.cat([scales, scales.new_ones(1)])  # the last for −1
-    for reader, channels in candidate.readers.items():
-        weight = model.get_submodule(reader).weight
+    for consumer, channels in candidate.consumers.items():
+        weight = model.get_parameter(f"{consumer}.weight")
         weight.mul_(factors[channels].to(weight).view(1, -1, *[1] * (weight.dim() - 2)))
 
 
-def removal(candidate: Candidate, units: Tensor) -> dict[str, Tensor]:
-    """The channels that make up some units, as `surgery.remove` takes them."""
-    return {layer: torch.isin(own, units).nonzero().flatten() for layer, own in candidate.outputs.items()}
-
-
-def _refusal(model: nn.Module, group: surgery.Group) -> str:
+def _refusal(model: nn.Module, group: Group) -> str:
     if not group.inputs:
         return "no layer reads it"
-    reasons = {reader: patches.refusal(model.get_submodule(reader)) for reader in group.inputs}
-    return next((f"it is read by {reader!r}, {reason}" for reader, reason in reasons.items() if reason), "")
+    reasons = {consumer: patches.refusal(model.get_submodule(consumer)) for consumer in group.inputs}
+    return next((f"it is read by {consumer!r}, {reason}" for consumer, reason in reasons.items() if reason), "")

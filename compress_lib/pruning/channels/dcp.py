@@ -2,13 +2,13 @@
 
 Zhuang et al., "Discrimination-aware channel pruning for deep neural networks", NeurIPS 2018, arXiv 1810.11809. The
 weights W of the layer that reads the channels are judged by two losses: how far its output is from the one in the
-original network, and how well a small classifier (normalisation, ReLU, average pooling, softmax) on that output does,
+original network, and how well a small classifier (normalization, ReLU, average pooling, softmax) on that output does,
 
     L(W) = L_M + λ L_S,        L_M = ‖O − O(W)‖² / ‖O‖²,        L_S = cross-entropy.
 
 This is the paper's algorithm: from the empty set, the channel with the *largest* gradient ``‖∂L/∂W_j‖_F`` joins, then
 the weights of the chosen ones are trained; channels that do not join are removed. (PocketFlow documents the reverse,
-removing the smallest from the full set.) Simpler than in the paper: each reader has a classifier of its own, trained
+removing the smallest from the full set.) Simpler than in the paper: each consumer has a classifier of its own, trained
 once on the original network and then frozen, and the network as a whole is not fine-tuned in between.
 """
 
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib.network import patches, watching
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 class Losses:
@@ -32,7 +31,7 @@ class Losses:
     ----------
     inputs, targets : (N, …), what the layer reads now, and what it made in the original network.
     labels : (N,) int64.
-    head : the frozen classifier, from (N, outputs, positions) to logits; unused where λ = 0.
+    head : the frozen classifier, from (N, outputs, positions) to logits; None where λ = 0.
     weight : λ ≥ 0.
     """
 
@@ -44,7 +43,7 @@ class Losses:
         """The mean loss on some of the images."""
         output = layer(self.inputs[index])
         reconstruction = (output - self.targets[index]).square().mean() / self.energy
-        if not self.weight:
+        if self.head is None or not self.weight:
             return reconstruction
         logits = self.head(patches.channels_second(layer, output).flatten(2))
         return reconstruction + self.weight * F.cross_entropy(logits, self.labels[index])
@@ -82,7 +81,9 @@ def gradient_norms(layer: nn.Module, losses: Losses, units: Tensor, size: int) -
         loss = losses(layer, index) * (len(index) / len(losses.labels))
         loss.backward()
         total += loss.item()
-    squares = layer.weight.grad.transpose(0, 1).flatten(1).square().sum(1)
+    gradient = layer.get_parameter("weight").grad
+    assert gradient is not None
+    squares = gradient.transpose(0, 1).flatten(1).square().sum(1)
     return squares.new_zeros(size + 1).index_add_(0, units % (size + 1), squares)[:size].sqrt(), total
 
 
@@ -116,16 +117,17 @@ def select_(
     list of int
         In the order of choice.
     """
-    original = layer.weight.detach().clone()
+    weight = layer.get_parameter("weight")
+    original = weight.detach().clone()
     units = units.to(original.device)
     shape = (1, -1, *[1] * (original.dim() - 2))
     chosen: list[int] = []
     mask = (units == -1).view(shape)
-    layer.requires_grad_(False).weight.requires_grad_(True)
-    layer.weight.data *= mask
-    optimizer = torch.optim.Adam([layer.weight], lr)
+    layer.requires_grad_(False)
+    weight.requires_grad_(True).data *= mask
+    optimizer = torch.optim.Adam([weight], lr)
     generator = torch.Generator().manual_seed(seed)
-    first = previous = None
+    first = previous = 0.0
     while len(chosen) < count:
         norms, loss = gradient_norms(layer, losses, units, size)
         if chosen and epsilon and abs(previous - loss) <= epsilon * first:
@@ -134,13 +136,14 @@ def select_(
         norms[chosen] = -1
         chosen.append(int(norms.argmax()))
         joins = (units == chosen[-1]).view(shape)
-        layer.weight.data += original * joins
+        weight.data += original * joins
         mask = mask | joins
         for _ in range(steps):
             index = torch.randint(len(losses.labels), (100,), generator=generator)
             optimizer.zero_grad()
             losses(layer, index).backward()
-            layer.weight.grad *= mask
+            assert weight.grad is not None
+            weight.grad *= mask
             optimizer.step()
     return chosen
 
@@ -164,10 +167,10 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. One layer must read the channels.
     images, labels : Tensor
-        ``(N, C, H, W)``, uint8 or float, and ``(N,)`` int64. What the reader reads and makes is kept in memory.
+        ``(N, C, H, W)``, uint8 or float, and ``(N,)`` int64. What that layer reads and makes is kept in memory.
     weight : float
         λ ≥ 0.
     epsilon, steps, lr, seed : as for `select_`. With ``epsilon`` more than the given fraction may go.
@@ -180,48 +183,47 @@ def prune(
     Raises
     ------
     TypeError, ValueError
-        For what `consumers.plan` and `surgery.remove` refuse, and for a layer with several readers.
+        For what `consumers.plan` and `surgery.remove` refuse, and for a layer with several consumers.
     """
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
     if weight < 0:
         raise ValueError(f"weight must be at least 0, got {weight}")
-    original, wide = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
-    planned, skipped = consumers.plan(wide, example_input, fraction)
+    original = copy.deepcopy(model).eval()
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
     for candidate, _ in planned:
-        if len(candidate.readers) > 1:
+        if len(candidate.consumers) > 1:
             raise ValueError(
-                f"layer {candidate.layer!r} is read by {list(candidate.readers)}; DCP judges by one reader"
+                f"layer {candidate.layer!r} is read by {list(candidate.consumers)}; DCP judges by one consumer"
             )
-    trainable = {name: parameter.requires_grad for name, parameter in wide.named_parameters()}
-    removals = {}
-    for candidate, count in planned:
-        (reader, units), *_ = candidate.readers.items()
-        losses = _losses(wide, original, reader, images, labels, weight, seed)
-        layer, kept = wide.get_submodule(reader), candidate.size - count
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
+        ((consumer, units),) = candidate.consumers.items()
+        losses = _losses(wide, original, consumer, images, labels, weight, seed)
+        layer, kept = wide.get_submodule(consumer), candidate.size - count
+        trainable = [parameter.requires_grad for parameter in layer.parameters()]
         chosen = select_(layer, losses, units, candidate.size, kept, epsilon=epsilon, steps=steps, lr=lr, seed=seed)
-        gone = torch.ones(candidate.size, dtype=torch.bool)
-        gone[chosen] = False
-        removals |= consumers.removal(candidate, gone.nonzero().flatten())
-    for name, parameter in wide.named_parameters():
-        parameter.requires_grad_(trainable[name])
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "Discrimination-aware channel pruning"
-    report.skipped |= skipped
-    return smaller, report
+        for parameter, before in zip(layer.parameters(), trainable, strict=True):
+            parameter.requires_grad_(before)
+        removed = torch.ones(candidate.size, dtype=torch.bool)
+        removed[chosen] = False
+        return removed.nonzero().flatten()
+
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "Discrimination-aware channel pruning")
 
 
 @torch.no_grad()
 def _losses(
-    model: nn.Module, original: nn.Module, reader: str, images: Tensor, labels: Tensor, weight: float, seed: int
+    model: nn.Module, original: nn.Module, consumer: str, images: Tensor, labels: Tensor, weight: float, seed: int
 ) -> Losses:
     """The data of one layer: what reaches it now, and what it made of the same images in the original network."""
-    now = [watching.calls(model, reader, batch) for batch in watching.batches(model, images, 250)]
-    then = [watching.calls(original, reader, batch) for batch in watching.batches(original, images, 250)]
+    now = [watching.calls(model, consumer, batch) for batch in watching.batches(model, images, 250)]
+    then = [watching.calls(original, consumer, batch) for batch in watching.batches(original, images, 250)]
     if len(now[0]) > 1:
-        raise ValueError(f"layer {reader!r} is called {len(now[0])} times in one run; DCP judges by one call")
+        raise ValueError(f"layer {consumer!r} is called {len(now[0])} times in one run; DCP judges by one call")
     inputs, targets = torch.cat([calls[0][0] for calls in now]), torch.cat([calls[0][1] for calls in then])
     labels = labels.to(targets.device)
     with torch.enable_grad():
-        head = train_head(model.get_submodule(reader), targets, labels, seed=seed) if weight else None
+        head = train_head(model.get_submodule(consumer), targets, labels, seed=seed) if weight else None
     return Losses(inputs, targets, labels, head, weight)

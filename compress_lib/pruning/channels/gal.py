@@ -1,8 +1,8 @@
-"""Generative adversarial learning (GAL): a sparse student that a discriminator cannot tell from its teacher. Chapter 04.
+"""Generative adversarial learning (GAL): a discriminator cannot tell a sparse student from its teacher. Chapter 04.
 
 Lin et al., "Towards optimal structured CNN pruning via generative adversarial learning", CVPR 2019, arXiv 1903.09291.
-Every channel of the chosen layers gets a soft mask m_c ≥ 0, multiplied where the channel is read: after normalisation,
-activation function and pooling. The student (weights and masks) starts as a copy of the teacher, and minimises
+Every channel of the chosen layers gets a soft mask m_c ≥ 0, multiplied where the channel is read: after normalization,
+activation function and pooling. The student (weights and masks) starts as a copy of the teacher, and minimizes
 
     μ · mean (z − z_teacher)² − log D(z) + λ ‖m‖₁
 
@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress_lib import checks
 from compress_lib.network import watching
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 def fista_step(
     point: Tensor, solution: Tensor, time: float, gradient: Tensor, lr: float, penalty: float
 ) -> tuple[Tensor, Tensor, float]:
-    """One step to minimise ``f(m) + penalty · ‖m‖₁`` over m ≥ 0.
+    """One step to minimize ``f(m) + penalty · ‖m‖₁`` over m ≥ 0.
 
     The proximal map of ``lr · penalty · ‖·‖₁`` over m ≥ 0 is ``max(v − lr · penalty, 0)``. It is applied after a
     gradient step from a point ahead of the last solution; how far ahead grows with t:
@@ -105,35 +105,35 @@ def prune(
         If the student diverges.
     """
     for name, value in {"penalty": penalty, "epochs": epochs, "lr": lr, "mask_lr": mask_lr}.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+        checks.positive(name, value)
     if not 2 <= batch_size <= len(images):
         raise ValueError(f"batch_size must be from 2 to the number of images, {len(images)}, got {batch_size}")
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
-    found, skipped = consumers.candidates(model, example_input, layers)
+    coupling = Coupling(student, example_input)
+    found, skipped = consumers.candidates(coupling, layers)
     device = next(student.parameters()).device
     masks = [torch.ones(candidate.size, device=device, requires_grad=True) for candidate in found]
-    hooks = [hook for candidate, mask in zip(found, masks) for hook in _multiply(student, candidate, mask)]
+    hooks = [hook for candidate, mask in zip(found, masks, strict=True) for hook in _multiply(student, candidate, mask)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         solutions = _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_lr, batch_size)
     student.zero_grad()
     for hook in hooks:
         hook.remove()
-    removals, warnings = {}, []
-    for candidate, solution in zip(found, solutions):
-        consumers.scale_(student, candidate, solution.cpu())
-        gone = (solution == 0).nonzero().flatten().cpu()
-        if len(gone) == candidate.size:
-            gone = gone[1:]
-            warnings.append(
-                f"layer {candidate.layer!r} has no mask above zero; one channel stays, read with weight zero"
-            )
-        removals |= consumers.removal(candidate, gone)
-    smaller, report = surgery.remove(student.eval(), example_input, removals)
-    report.title = "Generative adversarial learning"
+    warnings = []
+
+    def choose_(student: nn.Module, candidate: consumers.Candidate, mask: Tensor) -> Tensor:
+        consumers.scale_(student, candidate, mask.cpu())
+        removed = (mask == 0).nonzero().flatten().cpu()
+        if len(removed) < candidate.size:
+            return removed
+        warnings.append(f"layer {candidate.layer!r} has no mask above zero; one channel stays, read with weight zero")
+        return removed[1:]
+
+    student.eval()
+    steps = zip(found, solutions, strict=True)
+    smaller, report = consumers.prune_one_by_one(coupling, steps, choose_, skipped, "Generative adversarial learning")
     report.warnings += warnings
-    report.skipped |= skipped
     return smaller, report
 
 
@@ -142,16 +142,27 @@ def _multiply(model: nn.Module, candidate: consumers.Candidate, mask: Tensor) ->
 
     def hook(units: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         factors = torch.cat([mask, mask.new_ones(1)])[units]  # the last for −1
-        axes = () if isinstance(layer, nn.Linear) else (1,) * len(layer.kernel_size)
-        return inputs[0] * factors.view(-1, *axes)
+        axes = layer.get_parameter("weight").dim() - 2  # none in a linear layer
+        return inputs[0] * factors.view(-1, *[1] * axes)
 
     return [
-        model.get_submodule(reader).register_forward_pre_hook(partial(hook, units))
-        for reader, units in candidate.readers.items()
+        model.get_submodule(consumer).register_forward_pre_hook(partial(hook, units))
+        for consumer, units in candidate.consumers.items()
     ]
 
 
-def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_lr, batch_size) -> list[Tensor]:
+def _train(
+    teacher: nn.Module,
+    student: nn.Module,
+    masks: list[Tensor],
+    images: Tensor,
+    penalty: float,
+    epochs: int,
+    fidelity: float,
+    lr: float,
+    mask_lr: float,
+    batch_size: int,
+) -> list[Tensor]:
     """The masks after training; the student's weights change in place."""
     classes = teacher(next(watching.batches(teacher, images[:1], 1))).shape[1]
     discriminator = nn.Sequential(
@@ -166,7 +177,7 @@ def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_
             with torch.no_grad():
                 real = teacher(batch)
             fake = student(batch)
-            # The last term is the paper's regularisation of D: it holds D back so that the student can follow.
+            # The last term is the paper's regularization of D: it holds D back so that the student can follow.
             verdict = discriminator(fake.detach())
             _step(optimizers[1], _is(discriminator(real), 1) + _is(verdict, 0) + _is(verdict, 1))
             loss = fidelity * F.mse_loss(fake, real) + _is(discriminator(fake), 1)
@@ -176,6 +187,7 @@ def _train(teacher, student, masks, images, penalty, epochs, fidelity, lr, mask_
                 )
             _step(optimizers[0], loss)
             for i, mask in enumerate(masks):
+                assert mask.grad is not None, "every mask is used where its channels are read"
                 mask.data, solutions[i], later = fista_step(mask.data, solutions[i], time, mask.grad, mask_lr, penalty)
                 mask.grad = None
             time = later

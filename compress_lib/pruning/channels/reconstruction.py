@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compress_lib import checks
 from compress_lib.network import patches, watching
 from compress_lib.network.patches import Moments
 from compress_lib.pruning.surgery import SurgeryReport
@@ -73,7 +74,7 @@ def least_squares(
     ValueError
         If there are no images, or ``samples`` or ``ridge`` is not positive.
     """
-    _check_ridge(ridge)
+    checks.positive("ridge", ridge)
     reference, model = copy.deepcopy(original).eval(), copy.deepcopy(pruned).eval()
     order = watching.in_order(model, removal.kept_inputs, images)
     rows, idle = [], [name for name in removal.kept_inputs if name not in order]
@@ -94,10 +95,8 @@ def least_squares(
             batch_size=batch_size,
         )
         before, after = refit_(layer, sums, ridge=ridge)
-        weights = reference.get_submodule(name).weight.numel()
-        rows.append(
-            RefittedLayer(name, type(layer).__name__, weights, layer.weight.numel(), sums.samples, before, after)
-        )
+        weights, kept = (net.get_parameter(f"{name}.weight").numel() for net in (reference, model))
+        rows.append(RefittedLayer(name, type(layer).__name__, weights, kept, sums.samples, before, after))
     warnings = [
         f"layer {row.layer!r} has {row.samples:,} positions for {size:,} unknowns per output; use more images"
         for row in rows
@@ -120,7 +119,7 @@ def refit_(layer: nn.Module, sums: Moments, *, free: Tensor | None = None, ridge
     -------
     The relative error on the sampled positions before and after.
     """
-    _check_ridge(ridge)
+    checks.positive("ridge", ridge)
     theta = patches.theta(layer)
     free = torch.ones(len(theta) - 1, dtype=torch.bool) if free is None else free
     free = torch.cat([free, torch.tensor([layer.bias is not None])])
@@ -133,8 +132,3 @@ def refit_(layer: nn.Module, sums: Moments, *, free: Tensor | None = None, ridge
     refitted[free] += torch.linalg.solve(left, right)
     patches.set_theta_(layer, refitted)
     return sums.error(theta), sums.error(patches.theta(layer))
-
-
-def _check_ridge(ridge: float) -> None:
-    if not ridge > 0:
-        raise ValueError(f"ridge must be positive, got {ridge}")

@@ -17,9 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers
-from compress_lib.pruning.surgery import SurgeryReport
+from compress_lib.pruning.surgery import Coupling, SurgeryReport
 
 
 def greedy(gram: Tensor, count: int) -> Tensor:
@@ -49,7 +48,7 @@ def greedy(gram: Tensor, count: int) -> Tensor:
 
 
 def channel_scales(gram: Tensor, correlation: Tensor, kept: Tensor, *, ridge: float = 1e-6) -> Tensor:
-    """The numbers w that minimise ``Σ (y − Σ_{c kept} w_c x̂_c)²``.
+    """The numbers w that minimize ``Σ (y − Σ_{c kept} w_c x̂_c)²``.
 
     The normal equations are ``G_kk w = r_k``; a ridge of ``ridge`` times the mean diagonal pulls towards 1.
 
@@ -89,7 +88,7 @@ def prune(
     ----------
     model, example_input : as for `surgery.remove`.
     fraction : float or mapping of str to float
-        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.groups`) that a layer's output channels make up, never
+        In [0, 1): ``⌊fraction · n⌋`` of the n units (see `surgery.Group`) that a layer's output channels make up, never
         all. A mapping names layers. If several layers read the channels, all their outputs count.
     images : Tensor
         ``(N, C, H, W)``, uint8 or float; no labels are needed.
@@ -107,10 +106,8 @@ def prune(
     TypeError, ValueError
         For what `consumers.plan` and `surgery.remove` refuse.
     """
-    wide = copy.deepcopy(model).eval()
-    planned, skipped = consumers.plan(wide, example_input, fraction)
-    removals = {}
-    for candidate, count in planned:
+
+    def choose_(wide: nn.Module, candidate: consumers.Candidate, count: int) -> Tensor:
         gram, _ = consumers.measure(wide, candidate, images, samples=samples, seed=seed, batch_size=batch_size)
         removed = greedy(gram, count)
         scales = torch.ones(candidate.size, dtype=gram.dtype)
@@ -119,8 +116,8 @@ def prune(
             kept = scales.nonzero().flatten()
             scales[kept] = channel_scales(gram, gram.sum(1), kept)
         consumers.scale_(wide, candidate, scales)
-        removals |= consumers.removal(candidate, removed)
-    smaller, report = surgery.remove(wide, example_input, removals)
-    report.title = "ThiNet"
-    report.skipped |= skipped
-    return smaller, report
+        return removed
+
+    coupling = Coupling(copy.deepcopy(model).eval(), example_input)
+    planned, skipped = consumers.plan(coupling, fraction)
+    return consumers.prune_one_by_one(coupling, planned, choose_, skipped, "ThiNet")

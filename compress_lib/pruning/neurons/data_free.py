@@ -7,7 +7,7 @@ positive factor pass, so with α_j = ‖w_j‖
 
     a_j relu(w_j·x + b_j) = (α_j a_j) relu(ŵ_j·x + b̂_j),    ŵ_j = w_j/α_j,    b̂_j = b_j/α_j.
 
-Letting neuron i speak for j changes what the next layer gets by α_j a_j (relu(ŵ_i·x + b̂_i) − relu(ŵ_j·x + b̂_j)). As
+Replacing neuron j by neuron i changes what the next layer gets by α_j a_j (relu(ŵ_i·x + b̂_i) − relu(ŵ_j·x + b̂_j)). As
 ``|relu(u) − relu(v)| ≤ |u − v|``, its mean square over the next layer's neurons is at most s_ij ‖(x, 1)‖², where
 
     s_ij = ⟨(α_j a_j)²⟩ ‖ε_ij‖²,    ε_ij = (ŵ_i − ŵ_j, b̂_i − b̂_j).
@@ -28,7 +28,7 @@ from compress_lib.pruning.neurons.chains import find_chains
 
 
 class Merge(NamedTuple):
-    """Neuron ``removed`` goes and neuron ``into`` speaks for it, at the price ``saliency`` (s_ij)."""
+    """Neuron ``removed`` is merged into neuron ``into``, at the cost ``saliency`` (s_ij)."""
 
     removed: int
     into: int
@@ -36,7 +36,7 @@ class Merge(NamedTuple):
 
 
 def merge_order(weight: Tensor, bias: Tensor | None, next_weight: Tensor, count: int) -> tuple[list[Merge], Tensor]:
-    """Which neurons to merge into which, cheapest pair first; the prices are computed anew after every merge.
+    """Which neurons to merge into which, smallest saliency first; saliencies are computed again after every merge.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def merge_order(weight: Tensor, bias: Tensor | None, next_weight: Tensor, count:
     alpha = torch.where(norm > 0, norm, 1)
     outgoing = next_weight * alpha
     distance = _squared_distances(weight / alpha[:, None], bias / alpha)
-    # The price of removing j is its outgoing mean square times the distance to the neuron nearest to it.
+    # The saliency of removing j is its outgoing mean square times the distance to the neuron nearest to it.
     nearest, partner = distance.min(dim=0)
     energy = outgoing.square().mean(dim=0)
     alive = torch.ones_like(norm, dtype=torch.bool)
@@ -90,7 +90,7 @@ def merge_order(weight: Tensor, bias: Tensor | None, next_weight: Tensor, count:
 def prune(
     model: nn.Module, example_input: Tensor, counts: Mapping[str, int], *, merge: bool = True
 ) -> tuple[nn.Module, surgery.SurgeryReport]:
-    """Remove hidden neurons of linear layers, merging each into its nearest relative.
+    """Remove hidden neurons of linear layers, merging each into the most similar one.
 
     Layers are treated in the network's order, each on the weights that the merges before it left.
 
@@ -104,7 +104,7 @@ def prune(
         Name of a linear layer to the number of neurons that it loses. The layer must be followed by a ReLU and then by
         exactly one linear layer.
     merge : bool
-        Without it the same neurons go and none speaks for them: the control experiment.
+        If false, the same neurons are removed without being merged: the control experiment.
 
     Returns
     -------
@@ -122,14 +122,15 @@ def prune(
             reason = refused.get(name, "it is not a linear layer of the network")
             raise ValueError(f"counts names {name!r}: {reason}; possible are {list(found)}")
     merged, removed = copy.deepcopy(model), {}
-    for name, reader in found.items():
+    for name, consumer in found.items():
         if name in counts:
-            layer, following = merged.get_submodule(name), merged.get_submodule(reader)
+            bias = merged.get_submodule(name)._parameters["bias"]
+            weight, following = (merged.get_parameter(f"{layer}.weight") for layer in (name, consumer))
             try:
-                merges, next_weight = merge_order(layer.weight, layer.bias, following.weight, counts[name])
+                merges, next_weight = merge_order(weight, bias, following, counts[name])
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
-            following.weight.data.copy_(next_weight)
+            following.data.copy_(next_weight)
             removed[name] = [step.removed for step in merges]
     smaller, report = surgery.remove(merged if merge else model, example_input, removed)
     report.skipped = refused | {name: "no count given" for name in found if name not in counts}

@@ -2,28 +2,32 @@
 
 Pan, Dong, Guo, "DropNeuron: simplifying the structure of deep neural networks", 2016, arXiv 1606.07326.
 
-Neuron j of layer W (outputs, inputs) is silent if its row w_j is zero, and unheard if its column a_j in the next
+Neuron j of layer W (outputs, inputs) is constant if its row w_j is zero, and unread if its column a_j in the next
 layer's matrix is. Its incoming group is w_j, its outgoing group a_j, and the loss gets λ Σ ‖w_j‖ and λ Σ ‖a_j‖. The
 norm is not squared, so that its pull does not fade as the group shrinks; but a gradient step only jumps around zero and
 never lands on it. The proximal step does. It solves
 
     argmin_u  ½‖u − w‖² + τ‖u‖  =  max(0, 1 − τ/‖w‖) w,
 
-which is zero as soon as ‖w‖ ≤ τ. `shrink_` takes that step after each step of the optimiser::
+which is zero as soon as ‖w‖ ≤ τ. `shrink_` takes that step after each step of the optimizer::
 
-    hidden, _ = chains(model)
+    hidden, _ = find_chains(model)
     fit(…, after_step=lambda model, lr: shrink_(model, hidden, lr * strength, lr * strength))
 
-With momentum μ the optimiser's steps add up to lr/(1 − μ) per gradient, so ``strength`` is λ/(1 − μ). Weight decay
+With momentum μ the optimizer's steps add up to lr/(1 − μ) per gradient, so ``strength`` is λ/(1 − μ). Weight decay
 pulls on all weights besides, and leaves zeros alone.
 """
 
 import copy
+import operator
 from collections.abc import Mapping
+from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from compress_lib import checks
 from compress_lib.pruning import surgery
 from compress_lib.pruning.neurons.chains import find_chains
 
@@ -35,19 +39,19 @@ def incoming_penalty(model: nn.Module, hidden: Mapping[str, str]) -> Tensor:
     ----------
     model : nn.Module
     hidden : mapping of str to str
-        Name of each linear layer that makes neurons to name of the one that reads them, as `chains.find_chains` gives them.
+        Name of each linear layer that makes neurons to name of the one that reads them, as from `chains.find_chains`.
 
     Returns
     -------
     Tensor
         Scalar, differentiable, to be scaled and added to the loss. Its gradient at a zero row is zero.
     """
-    return sum(model.get_submodule(layer).weight.norm(dim=1).sum() for layer in hidden)
+    return reduce(operator.add, (_weight(model, layer).norm(dim=1).sum() for layer in hidden))
 
 
 def outgoing_penalty(model: nn.Module, hidden: Mapping[str, str]) -> Tensor:
     """``Σ ‖a_j‖``, the lengths of the columns that read the hidden neurons; otherwise as `incoming_penalty`."""
-    return sum(model.get_submodule(reader).weight.norm(dim=0).sum() for reader in hidden.values())
+    return reduce(operator.add, (_weight(model, layer).norm(dim=0).sum() for layer in hidden.values()))
 
 
 def shrunk(weight: Tensor, amount: float, dim: int) -> Tensor:
@@ -94,10 +98,9 @@ def shrink_(model: nn.Module, hidden: Mapping[str, str], incoming: float, outgoi
         If an amount is negative or not finite.
     """
     for name, amount in (("incoming", incoming), ("outgoing", outgoing)):
-        if not 0 <= amount < float("inf"):
-            raise ValueError(f"{name} must be finite and at least 0, got {amount}")
-    for layer, reader in hidden.items():
-        rows, columns = model.get_submodule(layer).weight, model.get_submodule(reader).weight
+        checks.non_negative(name, amount)
+    for layer, consumer in hidden.items():
+        rows, columns = _weight(model, layer), _weight(model, consumer)
         rows.copy_(shrunk(rows, incoming, 1))
         columns.copy_(shrunk(columns, outgoing, 0))
 
@@ -131,19 +134,23 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     """
     hidden, skipped = find_chains(model)
     folded = copy.deepcopy(model)
-    gone = {name: torch.zeros_like(folded.get_submodule(name).weight[:, 0], dtype=torch.bool) for name in hidden}
+    gone = {name: torch.zeros_like(_weight(folded, name)[:, 0], dtype=torch.bool) for name in hidden}
     found = True
     while found:
         found = False
-        for name, reader in hidden.items():
-            vanished = _vanished(folded.get_submodule(name), folded.get_submodule(reader)) & ~gone[name]
+        for name, consumer in hidden.items():
+            layer, following = (
+                cast(nn.Linear, folded.get_submodule(name)),
+                cast(nn.Linear, folded.get_submodule(consumer)),
+            )
+            vanished = _vanished(layer, following) & ~gone[name]
             if vanished.any():
-                _fold_(folded.get_submodule(name), folded.get_submodule(reader), vanished)
+                _fold_(layer, following, vanished)
                 gone[name] |= vanished
                 found = True
     warnings = []
     for name, mask in gone.items():
-        if stuck := int(((folded.get_submodule(name).weight == 0).all(dim=1) & ~mask).sum()):
+        if stuck := int(((_weight(folded, name) == 0).all(dim=1) & ~mask).sum()):
             skipped[name] = f"constant neurons stay ({stuck}): {hidden[name]!r} has no bias to take what they emit"
         if mask.all():
             warnings.append(f"every neuron of layer {name!r} vanished; one is kept, which does nothing")
@@ -154,20 +161,24 @@ def prune(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, surgery.S
     return smaller, report
 
 
-def _vanished(layer: nn.Linear, reader: nn.Linear) -> Tensor:
-    """(neurons,) true where a neuron can go: it is unheard, or it is constant and the constant has where to go."""
-    unheard = (reader.weight == 0).all(dim=0)
+def _weight(model: nn.Module, layer: str) -> Tensor:
+    return model.get_parameter(f"{layer}.weight")
+
+
+def _vanished(layer: nn.Linear, consumer: nn.Linear) -> Tensor:
+    """(neurons,) true where a neuron can go: it is unread, or it is constant and the constant has where to go."""
+    unread = (consumer.weight == 0).all(dim=0)
     constant = (layer.weight == 0).all(dim=1)
-    if reader.bias is None:
+    if consumer.bias is None:
         constant &= _emitted(layer) == 0
-    return unheard | constant
+    return unread | constant
 
 
-def _fold_(layer: nn.Linear, reader: nn.Linear, neurons: Tensor) -> None:
+def _fold_(layer: nn.Linear, consumer: nn.Linear, neurons: Tensor) -> None:
     """Move what these neurons emit into the bias of the layer that reads them, and make them do nothing."""
-    if reader.bias is not None:
-        reader.bias += reader.weight[:, neurons] @ _emitted(layer)[neurons]
-    reader.weight[:, neurons] = 0
+    if consumer.bias is not None:
+        consumer.bias.add_(consumer.weight[:, neurons] @ _emitted(layer)[neurons])
+    consumer.weight[:, neurons] = 0
     layer.weight[neurons] = 0
     if layer.bias is not None:
         layer.bias[neurons] = 0

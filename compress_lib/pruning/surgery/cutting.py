@@ -22,7 +22,7 @@ _SIZES = (
 _USES = ("kernel_size", "stride", "padding", "dilation", "padding_mode", "ceil_mode", "eps", "affine")
 
 
-def cut(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
+def cut_(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
     """Keep only some channels of a linear, convolution or per-channel layer, in place.
 
     Parameters
@@ -35,42 +35,43 @@ def cut(layer: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None
     ValueError
         If the groups of a convolution would not stay equally wide.
     """
-    if isinstance(layer, PER_CHANNEL):
+    if isinstance(layer, nn.Linear):
+        inputs = torch.arange(layer.in_features) if inputs is None else inputs
+        outputs = torch.arange(layer.out_features) if outputs is None else outputs
+        _set(layer, "weight", layer.weight[outputs][:, inputs])
+        layer.in_features, layer.out_features = len(inputs), len(outputs)
+    elif isinstance(layer, CONVOLUTIONS):
+        inputs = torch.arange(layer.in_channels) if inputs is None else inputs
+        outputs = torch.arange(layer.out_channels) if outputs is None else outputs
+        groups, local = _grouping(inputs, layer.in_channels // layer.groups)
+        if _grouping(outputs, layer.out_channels // layer.groups)[0] != groups:
+            raise ValueError(f"the groups of a convolution would not stay equally wide: {layer}")
+        _set(layer, "weight", layer.weight[outputs][:, local])
+        layer.in_channels, layer.out_channels, layer.groups = len(inputs), len(outputs), len(groups)
+    elif outputs is not None:
         for name, tensor in _own_tensors(layer):
             if tensor.dim():  # not the counter of batches
                 _set(layer, name, tensor[outputs])
         setattr(layer, _size_names(layer)[0], len(outputs))
         return
-    weight = layer.weight
-    outputs = torch.arange(weight.shape[0]) if outputs is None else outputs
-    if isinstance(layer, nn.Linear):
-        inputs = torch.arange(weight.shape[1]) if inputs is None else inputs
-        _set(layer, "weight", weight[outputs][:, inputs])
-        layer.in_features, layer.out_features = len(inputs), len(outputs)
-    else:
-        inputs = torch.arange(layer.in_channels) if inputs is None else inputs
-        groups, local = _grouping(inputs, layer.in_channels // layer.groups)
-        if _grouping(outputs, layer.out_channels // layer.groups)[0] != groups:
-            raise ValueError(f"the groups of a convolution would not stay equally wide: {layer}")
-        _set(layer, "weight", weight[outputs][:, local])
-        layer.in_channels, layer.out_channels, layer.groups = len(inputs), len(outputs), len(groups)
-    if layer.bias is not None:
-        _set(layer, "bias", layer.bias[outputs])
+    if outputs is not None and (bias := layer._parameters["bias"]) is not None:
+        _set(layer, "bias", bias[outputs])
 
 
-def silence(layer: nn.Module, inputs: Tensor) -> None:
+def zero_other_inputs_(layer: nn.Module, inputs: Tensor) -> None:
     """Set all weights to zero that read a channel which is not in ``inputs``, in place."""
-    gone = torch.ones(of(layer)[0], dtype=torch.bool)
-    gone[inputs] = False
-    if isinstance(layer, nn.Linear):
-        layer.weight.data[:, gone] = 0
-        return
-    rows = layer.weight.data.view(layer.groups, -1, *layer.weight.shape[1:])  # (groups, outputs, inputs, …)
-    for group, columns in zip(rows, gone.view(layer.groups, -1)):
-        group[:, columns] = 0
+    others = torch.ones(channel_counts(layer)[0], dtype=torch.bool)
+    others[inputs] = False
+    weight = layer.get_parameter("weight").data
+    if isinstance(layer, CONVOLUTIONS):
+        rows = weight.view(layer.groups, -1, *weight.shape[1:])  # (groups, outputs, inputs, …)
+        for group, columns in zip(rows, others.view(layer.groups, -1), strict=True):
+            group[:, columns] = 0
+    else:
+        weight[:, others] = 0
 
 
-def of(layer: nn.Module) -> tuple[int, int]:
+def channel_counts(layer: nn.Module) -> tuple[int, int]:
     """The numbers of channels that a layer reads and makes."""
     sizes = [getattr(layer, name) for name in _size_names(layer)]
     return sizes[0], sizes[1] if len(sizes) > 1 else sizes[0]
@@ -132,7 +133,7 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
             f"{path} was made from another architecture than model={type(model).__name__}: {differing[:5]}"
         )
     for name, (_, sizes) in saved.items():
-        for attribute, size in zip(_size_names(layers[name]), sizes):
+        for attribute, size in zip(_size_names(layers[name]), sizes, strict=True):
             setattr(layers[name], attribute, size)
     for name, tensor in state.items():
         tensor.data = tensors[name].to(tensor.device)
@@ -152,7 +153,11 @@ def _use(layer: nn.Module) -> str:
 
 def _narrowed_from(layer: nn.Module, use: str, sizes: list[int]) -> bool:
     originals = _sizes(layer)
-    return use == _use(layer) and len(sizes) == len(originals) and all(0 < n <= o for n, o in zip(sizes, originals))
+    return (
+        use == _use(layer)
+        and len(sizes) == len(originals)
+        and all(0 < n <= o for n, o in zip(sizes, originals, strict=True))
+    )
 
 
 def _grouping(channels: Tensor, width: int) -> tuple[list[int], Tensor]:

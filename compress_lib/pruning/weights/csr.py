@@ -1,4 +1,4 @@
-"""Compressed sparse row (CSR): what a pruned weight takes in bytes, and a model with its sparse layers in CSR. Chapter 02.
+"""Compressed sparse row (CSR): the bytes of a pruned weight, and a model with its sparse layers in CSR. Chapter 02.
 
 CSR stores the nonzero values row by row, the column of each, and for each row where it starts. It pays for every
 surviving weight with an index, so it saves bytes only beyond `break_even_sparsity`, and time only much later.
@@ -84,7 +84,7 @@ class SparseLayer(LayerRow):
 
 
 def convert(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.Module, Report]:
-    """Replace the sparse linear layers of a model by `CSRLinear`. Convolutions stay dense: torch has no kernel for them.
+    """Replace the sparse linear layers of a model by `CSRLinear`; torch has no kernel for sparse convolutions.
 
     Parameters
     ----------
@@ -155,6 +155,11 @@ class CSRLinear(nn.Module):
     ValueError
         If the three do not make a CSR matrix, or the bias has another length than there are rows.
     """
+
+    values: Tensor
+    columns: Tensor
+    offsets: Tensor
+    bias: Tensor | None
 
     def __init__(self, in_features: int, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None):
         super().__init__()
@@ -234,7 +239,9 @@ class CSRLinear(nn.Module):
 
     def _matrix(self, check_invariants: bool = False) -> Tensor:
         size = (self.out_features, self.in_features)
-        return torch.sparse_csr_tensor(self.offsets, self.columns, self.values, size, check_invariants=check_invariants)
+        # Not by the argument of the same name: torch 2.11 warns when that says False.
+        with torch.sparse.check_sparse_tensor_invariants(check_invariants):
+            return torch.sparse_csr_tensor(self.offsets, self.columns, self.values, size)
 
 
 def _narrow(module: CSRLinear, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict) -> None:

@@ -61,8 +61,8 @@ def prune(
     Returns
     -------
     (nn.Module, Report)
-        The masked model, and one `PrunedLayer` per layer whose ``threshold`` is the smallest magnitude kept (infinite if
-        none is): pruning by that threshold gives the same masks, ties aside.
+        The masked model, and one `PrunedLayer` per layer whose ``threshold`` is the smallest magnitude kept (infinite
+        if none is): pruning by that threshold gives the same masks, ties aside.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def prune(
         keep = ~_smallest(pooled, round(sparsity * pooled.numel()))
         cut = _smallest_kept(pooled, keep)
         parts = keep.split([magnitude.numel() for magnitude in magnitudes.values()])
-        keeps = {name: part.view_as(magnitudes[name]) for name, part in zip(magnitudes, parts)}
+        keeps = {name: part.view_as(magnitudes[name]) for name, part in zip(magnitudes, parts, strict=True)}
         thresholds = dict.fromkeys(magnitudes, cut)
     else:
         wanted = _per_layer(sparsity, "sparsity", magnitudes, checks.fraction)

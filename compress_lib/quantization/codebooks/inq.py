@@ -9,12 +9,13 @@ Zhou, Yao, Guo, Xu, Chen, "Incremental network quantization: towards lossless CN
 the middle of β and 2β, that is the nearest level, in a tie the one farther from zero; and n1 is the exponent to which s
 itself goes. The 2^(b−1) + 1 levels need b bits: the paper spends one of them on zero.
 
-A product with 2^n is a shift. Training takes turns with `step`, which freezes a larger part of every layer's weights::
+A product with 2^n is a shift. Training takes turns with `freeze`, which freezes a larger part of every layer's
+weights::
 
     for portion in SCHEDULES["5 bits"]:
-        model, report = step(model, 5, portion)
+        model, report = freeze(model, 5, portion)
         training.fit(model, images, labels, epochs=1, seed=0)
-    model = finalize(model)
+    model = deploy(model)
 """
 
 import copy
@@ -33,7 +34,7 @@ from compress_lib.report import LayerRow, Report
 
 # The part of the weights that is frozen after each step, as the paper has it for VGG-16 and the ResNets ("5 bits"), for
 # AlexNet and GoogLeNet at 5 bits, and for ResNet-18 at 4 to 2. The fewer the bits, the more steps it took, and networks
-# differ at the same bits: 50/75/87.5/100 % is no law.
+# differ at the same bits: 50/75/87.5/100 % is no rule.
 SCHEDULES = {
     "5 bits": (0.5, 0.75, 0.875, 1.0),
     "5 bits, AlexNet": (0.3, 0.6, 0.8, 1.0),
@@ -100,7 +101,7 @@ def to_levels(weights: Tensor, n1: int, n2: int) -> Tensor:
     return (magnitude * weights.detach().sign().double()).to(weights.dtype)
 
 
-class Frozen(nn.Module):
+class FrozenWeights(nn.Module):
     """A parametrization of ``weight``: some weights are at their levels for good, the others are trained.
 
     The levels are selected, not added: a frozen weight has no gradient, and whatever momentum and weight decay do to
@@ -143,7 +144,7 @@ class IncrementalLayer(LayerRow):
     rmse: float
 
 
-def step(
+def freeze(
     model: nn.Module, bits: int | Mapping[str, int], portion: float, *, order: str = "largest", seed: int = 0
 ) -> tuple[nn.Module, Report]:
     """Freeze weights of every linear and convolution layer until a portion of them is at levels.
@@ -218,13 +219,13 @@ def step(
 
 
 def quantize(model: nn.Module, bits: int | Mapping[str, int]) -> tuple[nn.Module, Report]:
-    """All weights at their levels at once, with no training in between: a plain copy, and the report of its `step`."""
-    quantized, report = step(model, bits, 1)
+    """All weights at their levels at once, with no training in between: a plain copy, and the report of `freeze`."""
+    quantized, report = freeze(model, bits, 1)
     report.title = "Quantization to powers of two"
-    return finalize(quantized), report
+    return deploy(quantized), report
 
 
-def finalize(model: nn.Module) -> nn.Module:
+def deploy(model: nn.Module) -> nn.Module:
     """A plain copy whose quantized weights are zero or exact powers of two.
 
     Raises
@@ -234,15 +235,15 @@ def finalize(model: nn.Module) -> nn.Module:
     """
     states = {name: state for name, layer in model.named_modules() if (state := _frozen(layer)) is not None}
     if unfinished := [name for name, state in states.items() if not state.frozen.all()]:
-        raise ValueError(f"the layers {unfinished} have weights that are not frozen; take the step to portion 1 first")
+        raise ValueError(f"the layers {unfinished} have weights that are not frozen; freeze the portion 1 first")
     return _plain(model, states)
 
 
-def _frozen(layer: nn.Module) -> Frozen | None:
+def _frozen(layer: nn.Module) -> FrozenWeights | None:
     """What the steps so far froze of a layer, if there were any."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    return next((p for p in layer.parametrizations.weight if isinstance(p, Frozen)), None)
+    return next((p for p in layer.parametrizations.weight if isinstance(p, FrozenWeights)), None)
 
 
 def _plain(model: nn.Module, names: Iterable[str]) -> nn.Module:
@@ -255,8 +256,8 @@ def _plain(model: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def _next(
-    weight: Tensor, before: Frozen | None, bits: int, portion: float, order: str, generator: torch.Generator
-) -> Frozen:
+    weight: Tensor, before: FrozenWeights | None, bits: int, portion: float, order: str, generator: torch.Generator
+) -> FrozenWeights:
     """The state of a layer after a step; ``weight`` is what the layer computes with before it."""
     zero = weight == 0
     if before is None:
@@ -282,4 +283,4 @@ def _next(
     frozen = frozen.clone().flatten()
     frozen[free[ranked[:count]]] = True
     frozen = frozen.view_as(weight)
-    return Frozen(frozen, torch.where(frozen, to_levels(weight, n1, n2), 0), bits, n1, n2, pruned)
+    return FrozenWeights(frozen, torch.where(frozen, to_levels(weight, n1, n2), 0), bits, n1, n2, pruned)

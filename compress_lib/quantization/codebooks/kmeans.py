@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 
 from compress_lib.network import targets
 from compress_lib.network.parametrized import bake_
-from compress_lib.quantization.codebooks.sorted_weights import SortedWeights, array
+from compress_lib.quantization.codebooks.sorted_weights import SortedWeights, to_numpy
 from compress_lib.report import LayerRow, Report
 
 
@@ -83,8 +83,8 @@ def cluster(
 
 
 def nearest(weights: Tensor, centroids: Tensor) -> Tensor:
-    """For each weight the index of the nearest of the ascending centroids, the lower one in a tie; as in `kmeans`."""
-    values, wide = array(weights), centroids.detach().double().cpu().numpy()
+    """For each weight the index of the nearest of the ascending centroids, the lower one in a tie; as in `cluster`."""
+    values, wide = to_numpy(weights), centroids.detach().double().cpu().numpy()
     midpoints = (wide[:-1] + wide[1:]) / 2
     below = midpoints.astype(values.dtype)
     below = np.where(below > midpoints, np.nextafter(below, -np.inf, dtype=values.dtype), below)  # rounded down: exact
@@ -108,7 +108,7 @@ def sse(weights: Tensor, centroids: Tensor, codes: Tensor) -> float:
 
 
 class SharedWeights(nn.Module):
-    """A parametrization of ``weight`` by its codebook, which becomes the parameter ``parametrizations.weight.original``.
+    """A parametrization of ``weight`` by its codebook, the parameter ``parametrizations.weight.original``.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class SharedWeights(nn.Module):
         return torch.where(self.mask, reconstruct(codebook, self.codes), 0)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """The codebook nearest to a weight, given the codes: the mean of each code's weights, zero for an unused one."""
+        """The codebook nearest to a weight, given the codes: the mean of each code's weights, zero for unused ones."""
         codes = self.codes[self.mask].int()
         sums = torch.bincount(codes, weights=weight[self.mask].double(), minlength=self.k)
         return (sums / torch.bincount(codes, minlength=self.k).clamp(min=1)).to(weight.dtype)
@@ -145,7 +145,7 @@ class SharedLayer(LayerRow):
     rmse: float
 
 
-def share(
+def convert(
     model: nn.Module, k: int | Mapping[str, int], *, init: str = "linear", seed: int = 0, keep_zeros: bool = True
 ) -> tuple[nn.Module, Report]:
     """Give the linear and convolution layers codebooks that can be trained on.
@@ -156,7 +156,7 @@ def share(
         Left as it is. Masks and other parametrizations of the weights to share are baked in first.
     k : int or mapping of str to int
         The number of centroids; a mapping names layers and leaves the others alone.
-    init, seed : as for `kmeans`.
+    init, seed : as for `cluster`.
     keep_zeros : bool
         Weights that are zero, masked or baked in, stay zero and take no part in the clustering.
 
@@ -168,7 +168,7 @@ def share(
     Raises
     ------
     TypeError, ValueError
-        For what `kmeans` refuses, with the layer's name; for unknown layers, or a model without such layers.
+        For what `cluster` refuses, with the layer's name; for unknown layers, or a model without such layers.
     """
     layers = targets.prunable(model)
     wanted = k if isinstance(k, Mapping) else dict.fromkeys(layers, k)
@@ -220,11 +220,11 @@ def learning_rate(model: nn.Module) -> float:
     """
     shared = [module for module in model.modules() if isinstance(module, SharedWeights)]
     if not shared:
-        raise ValueError(f"model must have shared weights, got a {type(model).__name__} without; see share")
+        raise ValueError(f"model must have shared weights, got a {type(model).__name__} without; see convert")
     return sum(module.k for module in shared) / sum(int(module.mask.sum()) for module in shared)
 
 
-def finalize(model: nn.Module) -> nn.Module:
+def deploy(model: nn.Module) -> nn.Module:
     """A copy with plain weights in place of the shared ones."""
     plain = copy.deepcopy(model)
     for layer in list(plain.modules()):

@@ -9,8 +9,8 @@ Targets y come from the original network, inputs x from the one that is quantize
 corrects the error that has gathered before it. The paper has no ρ. It lets plain product quantization decide where
 the images say nothing, as at pixels that are always black.
 
-With the sums ``G = Σ xxᵀ + ρI`` and ``C = Σ x(y − b)ᵀ + ρWᵀ`` no image is needed any more. The sub-spaces take turns, each
-against what the others leave, ``R = C − GŴᵀ``. Given the codes, the codewords D are a least-squares problem; for a
+With the sums ``G = Σ xxᵀ + ρI`` and ``C = Σ x(y − b)ᵀ + ρWᵀ`` no image is needed any more. The sub-spaces take turns,
+each against what the others leave, ``R = C − GŴᵀ``. Given the codes, the codewords D are a least-squares problem; for a
 linear layer, with R_S and G_SS of the sub-space S and L_c the rows with code c,
 
     D_c ← D_c + G_SS⁻¹ mean_{o in L_c} R_So.
@@ -72,8 +72,8 @@ def quantize(
     Returns
     -------
     (nn.Module, Report)
-        A copy in evaluation mode, of the kind and the bytes that `product.quantize` returns, and one `ResponseLayer` per
-        quantized layer; ``skipped`` says why the others were not.
+        A copy in evaluation mode, of the kind and the bytes that `product.quantize` returns, and one `ResponseLayer`
+        per quantized layer; ``skipped`` says why the others were not.
 
     Raises
     ------

@@ -27,7 +27,7 @@ from torch.nn.utils import parametrize
 from compress_lib.coding import bits
 from compress_lib.network import masks, targets
 from compress_lib.network.replacing import replace_
-from compress_lib.quantization.codebooks.subspaces import join, kmeans, means, reconstruct, split, table_rows
+from compress_lib.quantization.codebooks.subspaces import cluster, join, means, reconstruct, split, table_rows
 from compress_lib.report import LayerRow, Report
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -91,11 +91,11 @@ class ProductQuantizedLinear(_Codes):
 
     @classmethod
     def from_dense(cls, linear: nn.Linear, d: int, k: int, *, seed: int = 0) -> "ProductQuantizedLinear":
-        """The product-quantized form of a linear layer; `split` and `kmeans` say what is refused."""
+        """The form of a dense layer; `subspaces.split` and `subspaces.cluster` say what is refused."""
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"linear must be a torch.nn.Linear, got {type(linear).__name__}")
         bias = None if linear.bias is None else linear.bias.detach().clone()
-        return cls(*kmeans(split(linear.weight.detach(), d), k, seed=seed), bias)
+        return cls(*cluster(split(linear.weight.detach(), d), k, seed=seed), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
@@ -159,7 +159,7 @@ def quantize(
     sizes : (int, int) or mapping of str to (int, int)
         d and k: of the layers that a mapping names, or of all to which they can be applied.
     seed : int
-        Of `kmeans`.
+        Of `subspaces.cluster`.
 
     Returns
     -------
@@ -195,10 +195,10 @@ def quantize(
 
 
 def fit(layer: nn.Module, d: int, k: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Codewords and codes of a layer's weight, as `kmeans` finds them; a ValueError refuses other kinds of layers."""
+    """Codewords and codes of a layer's weight, by `subspaces.cluster`; a ValueError refuses other kinds of layers."""
     if type(layer) not in (nn.Linear, *CONVOLUTIONS):
         raise ValueError(f"{type(layer).__name__} is no plain linear layer or convolution")
-    return kmeans(split(layer.weight.detach(), d), k, seed=seed)
+    return cluster(split(layer.weight.detach(), d), k, seed=seed)
 
 
 def row(name: str, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> ProductLayer:

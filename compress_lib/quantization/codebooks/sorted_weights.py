@@ -12,8 +12,8 @@ class SortedWeights:
     """Weights in ascending order, and from prefix sums the means and errors of runs of them.
 
     The sums are of distances to the median and run outwards from it: what rounding costs a run does not depend on
-    outliers beyond it. ``cuts`` (k + 1,) says where k runs start and end, from 0 to n. A TypeError or ValueError refuses
-    weights that are not floating-point, finite or there at all, and k outside [1, number of distinct weights].
+    outliers beyond it. ``cuts`` (k + 1,) says where k runs start and end, from 0 to n. A TypeError or ValueError
+    refuses weights that are not floating-point, finite or there at all, and k outside [1, number of distinct weights].
     """
 
     def __init__(self, weights: Tensor, k: int):
@@ -23,7 +23,7 @@ class SortedWeights:
             raise TypeError(f"k must be an integer, got {type(k).__name__}")
         if not weights.numel():
             raise ValueError(f"weights must not be empty, got shape {tuple(weights.shape)}")
-        narrow = np.sort(array(weights), axis=None)  # before it is widened: single precision sorts in half the time
+        narrow = np.sort(to_numpy(weights), axis=None)  # before it is widened: single precision sorts in half the time
         self.dtype, self.values = narrow.dtype, narrow.astype(np.float64)
         if not np.isfinite(self.values[[0, -1]]).all():  # NaN sorts last
             raise ValueError("weights must be finite, got NaN or infinite ones")
@@ -74,7 +74,7 @@ class SortedWeights:
         return np.concatenate([-np.cumsum(terms[:middle][::-1])[::-1], [0.0], np.cumsum(terms[middle:])])
 
 
-def array(weights: Tensor) -> np.ndarray:
+def to_numpy(weights: Tensor) -> np.ndarray:
     """As float64 if it is that, as float32 if not: NumPy has no bfloat16."""
     dtype = torch.float64 if weights.dtype == torch.float64 else torch.float32
     return weights.detach().to("cpu", dtype).numpy()

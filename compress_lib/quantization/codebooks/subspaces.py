@@ -1,7 +1,9 @@
-"""Sub-spaces of a weight: its rows cut into pieces, and k-means of the pieces. Used by `product` and `response`. Chapter 06.
+"""Sub-spaces of a weight: its rows cut into pieces, and k-means of the pieces. Chapter 06.
 
-k-means++ is that of Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007. All sub-spaces are
-searched side by side, in double precision.
+Used by `product` and `pq_response`.
+
+k-means++ is that of Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007. All sub-spaces
+are searched side by side, in double precision.
 """
 
 import math
@@ -48,7 +50,7 @@ def join(pieces: Tensor, shape: torch.Size) -> Tensor:
     return rows.movedim(-1, 1).reshape(shape)
 
 
-def kmeans(pieces: Tensor, k: int, *, seed: int = 0, max_iterations: int = 100) -> tuple[Tensor, Tensor]:
+def cluster(pieces: Tensor, k: int, *, seed: int = 0, max_iterations: int = 100) -> tuple[Tensor, Tensor]:
     """k-means in every sub-space: k-means++ for the start, then Lloyd's algorithm.
 
     A codeword that is nearest to no piece moves to the piece with the largest error.
@@ -88,7 +90,7 @@ def kmeans(pieces: Tensor, k: int, *, seed: int = 0, max_iterations: int = 100) 
     found = []
     for part in pieces.detach().double().cpu().split(max(1, _DISTANCES // (pieces.shape[1] * k))):
         found.append(lloyd(part, plus_plus(part, k, generator), max_iterations=max_iterations))
-    codebooks, codes = (torch.cat(parts) for parts in zip(*found))
+    codebooks, codes = (torch.cat(parts) for parts in zip(*found, strict=True))
     return codebooks.to(pieces.device, pieces.dtype), codes.T.contiguous().to(pieces.device, torch.uint8)
 
 

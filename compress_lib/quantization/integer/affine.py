@@ -1,16 +1,18 @@
 """Affine quantization: real numbers on a grid of integers, ``r = S (q − Z)``. Chapter 05.
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
-arXiv 1712.05877. S is the scale, a positive float32; Z the zero point, the integer that stands for exactly 0. With B bits
+arXiv 1712.05877. S is the scale, a positive float32; Z the zero point, the integer that stands for exactly 0. With B
+bits
 
     q = clamp(round(x · (1/S)) + Z, lowest, highest),
 
-where ``round`` goes to the nearest integer and from the middle between two to the even one, and 1/S is rounded to float32
-before the product: the arithmetic of ``torch.fake_quantize_per_tensor_affine`` and ``…_per_channel_affine``, bit for bit.
-(One exception: the latter returns S (q − Z) in float64 if x is; here, as in the former, it has been rounded to float32.)
+where ``round`` goes to the nearest integer and from the middle between two to the even one, and 1/S is rounded to
+float32 before the product: the arithmetic of ``torch.fake_quantize_per_tensor_affine`` and ``…_per_channel_affine``,
+bit for bit. (One exception: the latter returns S (q − Z) in float64 if x is; here, as in the former, it has been
+rounded to float32.)
 
-One bit has no signed form, whose codes would be −1 and 0 in two's complement: it is unsigned, with codes 0 and 1, one of
-which stands for 0. (Weights of ±1 have no zero point; they are the subject of Chapter 08.)
+One bit has no signed form, whose codes would be −1 and 0 in two's complement: it is unsigned, with codes 0 and 1, one
+of which stands for 0. (Weights of ±1 have no zero point; they are the subject of Chapter 08.)
 """
 
 import torch
@@ -68,7 +70,7 @@ def choose_qparams(
     ----------
     low, high : float or Tensor
         Two numbers, or two tensors of shape (C,) for C channels.
-    bits, signed, narrow : as for `limits`.
+    bits, signed, narrow : as for `quant_range`.
     symmetric : bool
         Z = 0, and S the least scale at which both ends fit; only for signed codes. With ``narrow``, as for Jacob's
         weights, it is ``max(|low|, |high|) / highest``.
@@ -84,7 +86,7 @@ def choose_qparams(
     ------
     ValueError
         If a number is NaN or infinite, ``low > high``, the shapes differ or have more than one axis, or ``symmetric``
-        is asked of unsigned codes; and for what `limits` refuses.
+        is asked of unsigned codes; and for what `quant_range` refuses.
     """
     lowest, highest = quant_range(bits, signed, narrow)
     if symmetric and not signed:
@@ -126,7 +128,7 @@ def quantize(
         Positive; one number, or (C,) with ``axis``.
     zero_point : int or Tensor
         In [lowest, highest]; one integer, or (C,) with ``axis``.
-    bits, signed, narrow : as for `limits`.
+    bits, signed, narrow : as for `quant_range`.
     axis : int, optional
         The axis of ``x`` with C channels that have a scale each.
 
@@ -141,11 +143,11 @@ def quantize(
         If ``x`` is not a float tensor, or ``zero_point`` holds no integers.
     ValueError
         If ``x`` has NaN or infinite numbers, a scale is not positive or has no finite inverse in float32, a zero point
-        is no code, or shapes do not fit; and for what `limits` refuses.
+        is no code, or shapes do not fit; and for what `quant_range` refuses.
     """
     lowest, highest = quant_range(bits, signed, narrow)
     scale, zero_point = _checked(x, scale, zero_point, axis, lowest, highest)
-    codes = _codes(x, scale, zero_point).clamp_(lowest, highest)
+    codes = to_codes(x, scale.reciprocal(), zero_point).clamp_(lowest, highest)
     if bits <= 8:
         return codes.to(torch.int8 if signed else torch.uint8)
     return codes.to(torch.int16 if highest < 2**15 else torch.int32)
@@ -170,10 +172,8 @@ def dequantize(q: Tensor, scale: float | Tensor, zero_point: int | Tensor, *, ax
     TypeError, ValueError
         As for `quantize`.
     """
-    if not isinstance(q, Tensor) or q.is_floating_point() or q.is_complex() or q.dtype == torch.bool:
-        raise TypeError(f"q must be an integer tensor, got {getattr(q, 'dtype', type(q).__name__)}")
-    scale, zero_point = _grid(q, scale, zero_point, axis)
-    return (q.float() - zero_point) * scale
+    check_integers("q", q)
+    return from_codes(q, *_broadcast(q, scale, zero_point, axis))
 
 
 def fake_quantize(
@@ -210,14 +210,41 @@ def fake_quantize(
     return _FakeQuantize.apply(x, scale, zero_point, lowest, highest)
 
 
-def check_finite(name: str, x: Tensor) -> None:
-    """Refuse NaN and infinite numbers.
+def to_codes(x: Tensor, inverse_scale: float | Tensor, zero_point: int | Tensor) -> Tensor:
+    """The arithmetic of `quantize`, without its checks and before its clamp: whole floats of at least 32 bits.
 
-    Raises
-    ------
-    ValueError
-        With the name, if there are any.
+    For values that were checked before, such as those of a `qparams.QParams`: the checks take longer than a small
+    layer.
     """
+    wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * inverse_scale).round_().add_(zero_point)  # adding Z = 0 turns a −0 into 0
+
+
+def from_codes(q: Tensor, scale: float | Tensor, zero_point: int | Tensor) -> Tensor:
+    """The arithmetic of `dequantize`, without its checks."""
+    return (q.float() - zero_point) * scale
+
+
+def check_float(name: str, x: Tensor) -> None:
+    """A ``TypeError`` with the name refuses what is not a float tensor."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"{name} must be a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+
+
+def check_integers(name: str, q: Tensor) -> None:
+    """A ``TypeError`` with the name refuses what is not an integer tensor."""
+    if not isinstance(q, Tensor) or q.is_floating_point() or q.is_complex() or q.dtype == torch.bool:
+        raise TypeError(f"{name} must be an integer tensor, got {getattr(q, 'dtype', type(q).__name__)}")
+
+
+def check_scale(name: str, scale: Tensor) -> None:
+    """A ``ValueError`` with the name refuses scales that are not positive or have no finite inverse in float32."""
+    if not ((scale > 0) & scale.isfinite() & scale.reciprocal().isfinite()).all():
+        raise ValueError(f"{name} must be positive and finite, and so must its inverse, got {scale.tolist()}")
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """A ``ValueError`` with the name refuses NaN and infinite numbers."""
     # A finite sum has finite terms, and takes a tenth of the time that the ends take of a channels-last tensor.
     if x.numel() and not x.sum().isfinite() and not x.isfinite().all():
         raise ValueError(f"{name} must be finite, got {int((~x.isfinite()).sum())} NaN or infinite numbers")
@@ -226,7 +253,7 @@ def check_finite(name: str, x: Tensor) -> None:
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
-        codes = _codes(x, scale, zero_point)
+        codes = to_codes(x, scale.reciprocal(), zero_point)
         clamped = codes.clamp(lowest, highest)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(codes == clamped)
@@ -238,23 +265,16 @@ class _FakeQuantize(torch.autograd.Function):
         return gradient * inside, None, None, None, None
 
 
-def _codes(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """The codes before the clamp, as whole floats of at least 32 bits. Adding Z = 0 turns a −0 into 0."""
-    wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * scale.reciprocal()).round_().add_(zero_point)
-
-
 def _checked(x: Tensor, scale, zero_point, axis: int | None, lowest: int, highest: int) -> tuple[Tensor, Tensor]:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x must be a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    check_float("x", x)
     check_finite("x", x)
-    scale, zero_point = _grid(x, scale, zero_point, axis)
+    scale, zero_point = _broadcast(x, scale, zero_point, axis)
     if (zero_point < lowest).any() or (zero_point > highest).any():
         raise ValueError(f"zero_point must be from {lowest} to {highest}, got {zero_point.flatten().tolist()}")
     return scale, zero_point
 
 
-def _grid(x: Tensor, scale, zero_point, axis: int | None) -> tuple[Tensor, Tensor]:
+def _broadcast(x: Tensor, scale, zero_point, axis: int | None) -> tuple[Tensor, Tensor]:
     """The scale, float32, and the zero point, int64, checked and with axes to be broadcast over ``x``."""
     scale = torch.as_tensor(scale, dtype=torch.float32, device=x.device).detach()
     zero_point = torch.as_tensor(zero_point, device=x.device)
@@ -268,8 +288,7 @@ def _grid(x: Tensor, scale, zero_point, axis: int | None) -> tuple[Tensor, Tenso
     for name, tensor in (("scale", scale), ("zero_point", zero_point)):
         if tensor.shape != shape:
             raise ValueError(f"{name} must have shape {shape} with axis={axis}, got {tuple(tensor.shape)}")
-    if not ((scale > 0) & scale.isfinite() & scale.reciprocal().isfinite()).all():
-        raise ValueError(f"scale must be positive and finite, and so must its inverse, got {scale.tolist()}")
+    check_scale("scale", scale)
     if axis is None:
         return scale, zero_point.long()
     spread = [1] * x.dim()

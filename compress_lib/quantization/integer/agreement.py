@@ -2,9 +2,9 @@
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
 arXiv 1712.05877. The int8 kernels multiply sums by M in float32 and round half to even; hardware without floating point
-multiplies by an int32 and shifts (`fixed_point.requantize`). Where a product is next to the middle between two codes, the
-two may choose different ones. Such a code changes the sums of the next layer a little, and more codes there: what is
-compared layer by layer is therefore what each makes of the *same* codes.
+multiplies by an int32 and shifts (`fixed_point.requantize`). Where a product is next to the middle between two codes,
+the two may choose different ones. Such a code changes the sums of the next layer a little, and more codes there: what
+is compared layer by layer is therefore what each makes of the *same* codes.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,15 @@
-"""From a network to its train form with simulated grids, and from that to a network of integers. Chapter 05.
+"""From a network to its train form with fake quantization, and from that to a network of integers. Chapter 05.
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
-arXiv 1712.05877. `prepare` folds the batch normalisations, fuses each ReLU with the layer before it, and puts an
-`ActivationQuantizer` behind every activation that will be stored as codes: what convolutions and linear layers write and
-read. `deploy` makes layers of `int8` of them. Codes flow from one to the next, through pooling by the maximum and
+arXiv 1712.05877. `convert` folds the batch normalizations, fuses each ReLU with the layer before it, and puts an
+`ActivationQuantizer` behind every activation that will be stored as codes: what convolutions and linear layers write
+and read. `deploy` makes layers of `int8` of them. Codes flow from one to the next, through pooling by the maximum and
 changes of shape as well. Everything else, such as the sum of a residual block or a mean, reads numbers in float32
-(`int8.Dequantize`), and what it makes is quantized again (`int8.Quantize`) where a quantized layer reads it. What only
-leads to the output of the network, its logits as a rule, is float32.
+(`qparams.Dequantize`), and what it makes is quantized again (`qparams.Quantize`) where a quantized layer reads it. What
+only leads to the output of the network, its logits as a rule, is float32.
 
-The structure depends on the architecture and the settings alone; `skeleton` builds it without the numbers.
+The network is traced once, in `convert`; each step works on that graph and hands it on. The structure depends on the
+architecture and the settings alone; `build_deployed` makes it without the numbers.
 """
 
 import copy
@@ -17,13 +18,15 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
-from compress_lib.network import tracing
-from compress_lib.quantization.integer import folding, int8, pooling, roles
-from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, SimulatedLayer, WeightQuantizer, observer
+from compress_lib.quantization.integer import folding, pooling, roles
+from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, FakeQuantizedLayer, WeightQuantizer
+from compress_lib.quantization.integer.observers import make_observer
+from compress_lib.quantization.integer.qparams import Dequantize, QParams, Quantize
 
 Bits = int | Mapping[str, int]
+# Of what is added to a network: they are in the names of tensors in files, and stay.
+QUANTIZERS, DEQUANTIZERS = "grids", "numbers"
 
 
 def convert(
@@ -52,9 +55,9 @@ def convert(
     per_channel : bool
         A scale for each output channel of a weight, or one for all.
     range, weight_range : str
-        See `fake_quant.observer` and `fake_quant.WeightQuantizer`. With "kl" the input of the network keeps its least and
-        greatest number: images have levels that half of the pixels share, and to keep such a peak in shape the
-        divergence would clip right behind it.
+        See `observers.make_observer` and `fake_quant.WeightQuantizer`. With "kl" the input of the network keeps its
+        least and greatest number: images have levels that half of the pixels share, and to keep such a peak in shape
+        the divergence would clip right behind it.
 
     Returns
     -------
@@ -68,9 +71,9 @@ def convert(
         For what `folding.fold` refuses; if there is no layer to quantize, a mapping names an unknown one or
         gives two numbers of bits to one activation, a number of bits is out of range or a range unknown.
     """
-    folded, fold_report = folding.fold(model, example_input)
-    network = tracing.trace(folded)
-    if taken := [name for name in ("grids", "numbers") if hasattr(network, name)]:
+    network = folding.trace_with_shapes(model, example_input)
+    unfolded = folding.fold_(network, network.graph).skipped
+    if taken := [name for name in (QUANTIZERS, DEQUANTIZERS) if hasattr(network, name)]:
         raise ValueError(f"model must have no attribute {taken}: these are the names of what is added")
     for node in list(network.graph.nodes):
         if node.op == "call_module" and type(network.get_submodule(node.target)) is nn.Identity:
@@ -78,7 +81,6 @@ def convert(
         elif node.op == "call_method" and node.target == "view" and not isinstance(node.args[-1], torch.dtype):
             node.target = "reshape"  # the int8 kernels leave the channels innermost, and a view cannot change that
     network.graph.eliminate_dead_code()
-    ShapeProp(network).propagate(example_input)
     roles.assign(network)
     layers = {node.target: node for node in network.graph.nodes if node.meta["role"] == "layer"}
     if not layers:
@@ -87,29 +89,29 @@ def convert(
     activation_bits = _checked("activation_bits", activation_bits, layers)
     with_relu = {name for name, node in layers.items() if _fuse_relu(network, node)}
     for node in network.graph.nodes:
-        if node.target in fold_report.skipped:
-            node.meta["reason"] = f"{fold_report.skipped[node.target]}, and runs in float32"
+        if node.target in unfolded:
+            node.meta["reason"] = f"{unfolded[node.target]}, and runs in float32"
     network.meta["skipped"] = roles.floating(network)
     for node in list(network.graph.nodes):
-        _insert_grid(network, node, activation_bits, range)
+        _insert_quantizer(network, node, activation_bits, range)
     for name, node in layers.items():
         bits = weight_bits if isinstance(weight_bits, int) else weight_bits.get(name, 8)
         layer = network.get_submodule(name)
-        weights = WeightQuantizer(bits, len(layer.weight) if per_channel else None, weight_range)
-        input = network.get_submodule(roles.grid_of(node.all_input_nodes[0]).target)
-        network.add_submodule(name, SimulatedLayer(layer, input, weights, name in with_relu))
+        weight_quantizer = WeightQuantizer(bits, len(layer.weight) if per_channel else None, weight_range)
+        input_quantizer = network.get_submodule(roles.quantizer_of(node.all_input_nodes[0]).target)
+        network.add_submodule(name, FakeQuantizedLayer(layer, input_quantizer, weight_quantizer, name in with_relu))
     settings = {"weight_bits": weight_bits, "activation_bits": activation_bits, "per_channel": per_channel}
     network.meta["settings"] = settings
     return _finished(network)
 
 
-def deploy(prepared: fx.GraphModule) -> fx.GraphModule:
+def deploy(model: fx.GraphModule) -> fx.GraphModule:
     """The network of integers that a calibrated train form stands for.
 
     Parameters
     ----------
-    prepared : fx.GraphModule
-        From `prepare`; left as it is.
+    model : fx.GraphModule
+        From `convert`; left as it is.
 
     Returns
     -------
@@ -121,27 +123,23 @@ def deploy(prepared: fx.GraphModule) -> fx.GraphModule:
     ValueError
         If a grid is not known yet; and for what the ``from_dense`` of `int8` refuses.
     """
-    network = copy.deepcopy(prepared).eval()
-    quantizers = {name: m for name, m in network.named_modules() if isinstance(m, ActivationQuantizer)}
-    if unknown := [name for name, quantizer in quantizers.items() if quantizer.state == "observe"]:
-        raise ValueError(f"prepared has no grids for {unknown} yet: run fake_quant.calibrate first")
-    grids = {name: quantizer.grid() for name, quantizer in quantizers.items()}
-    codes: dict[fx.Node, int8.QParams] = {}  # the nodes that make codes, and their grids
+    network = copy.deepcopy(model).eval()
+    grids = _known_grids(network)
+    codes: dict[fx.Node, QParams] = {}  # the nodes that make codes, and their grids
     numbers: dict[fx.Node, fx.Node] = {}  # codes to the node that makes numbers of them
     for node in list(network.graph.nodes):
         role, inputs = node.meta["role"], node.all_input_nodes
         if role == "layer":
             after = next(iter(node.users))
-            output_grid = grids[after.target] if after.meta["role"] == "grid" else None
-            network.add_submodule(
-                node.target, _integer_layer(network.get_submodule(node.target), codes[inputs[0]], output_grid)
-            )
-            if output_grid is not None:
-                codes[node] = output_grid
+            out = grids[after.target] if after.meta["role"] == "quantizer" else None
+            layer = _integer_layer(network.get_submodule(node.target), codes[inputs[0]], out)
+            network.add_submodule(node.target, layer)
+            if out is not None:
+                codes[node] = out
                 _erase(after)
-        elif role == "grid" and inputs:  # not one that a layer took over
+        elif role == "quantizer" and inputs:  # not one that a layer took over
             codes[node] = grids[node.target]
-            network.add_submodule(node.target, int8.Quantize(grids[node.target]))
+            network.add_submodule(node.target, Quantize(grids[node.target]))
         elif role == "passes" and inputs[0] in codes:
             if roles.kind(network, node) in roles.DROPOUT:
                 _erase(node)
@@ -150,13 +148,12 @@ def deploy(prepared: fx.GraphModule) -> fx.GraphModule:
         elif role in ("float", "output"):
             for source in inputs:
                 if source in codes:
-                    if source not in numbers:
-                        numbers[source] = _dequantized(network, source, codes[source])
+                    numbers[source] = numbers.get(source) or _dequantized(network, source, codes[source])
                     node.replace_input_with(source, numbers[source])
     return _finished(network)
 
 
-def skeleton(model: nn.Module, example_shape: tuple[int, ...], settings: dict) -> fx.GraphModule:
+def build_deployed(model: nn.Module, example_shape: tuple[int, ...], settings: dict) -> fx.GraphModule:
     """A deployed network with other numbers, to load a state dict into.
 
     Parameters
@@ -175,13 +172,13 @@ def skeleton(model: nn.Module, example_shape: tuple[int, ...], settings: dict) -
     Raises
     ------
     TypeError, ValueError
-        As for `prepare`.
+        As for `convert`.
     """
-    prepared = convert(model, torch.zeros(example_shape), **settings)
-    for module in prepared.modules():
+    converted = convert(model, torch.zeros(example_shape), **settings)
+    for module in converted.modules():
         if isinstance(module, ActivationQuantizer):
-            module.state = "quantize"
-    return deploy(prepared)
+            module.state = "frozen"
+    return deploy(converted)
 
 
 class IntegerRun(fx.Interpreter):
@@ -224,12 +221,12 @@ def _fuse_relu(network: fx.GraphModule, node: fx.Node) -> bool:
     return True
 
 
-def _insert_grid(network: fx.GraphModule, node: fx.Node, bits: Bits, range: str) -> None:
-    """Put a grid behind ``node`` if it makes an activation that is to be stored as codes."""
-    readers = list(roles.readers(node))
-    layers = [reader.target for reader in readers if reader.meta["role"] == "layer"]
+def _insert_quantizer(network: fx.GraphModule, node: fx.Node, bits: Bits, range: str) -> None:
+    """Put a quantizer behind ``node`` if it makes an activation that is to be stored as codes."""
+    consumers = list(roles.consumers(node))
+    layers = [consumer.target for consumer in consumers if consumer.meta["role"] == "layer"]
     if node.meta["role"] == "layer":
-        needed = any(reader.meta["role"] != "output" for reader in readers)
+        needed = any(consumer.meta["role"] != "output" for consumer in consumers)
     else:
         needed = node.meta["role"] in ("input", "float") and layers
     if not needed:
@@ -241,22 +238,30 @@ def _insert_grid(network: fx.GraphModule, node: fx.Node, bits: Bits, range: str)
         bits = next(iter(asked.values()), 8)
     if node.meta["role"] == "input" and range == "kl":
         range = "min_max"
-    name = f"grids.{node.name}"
-    network.add_submodule(name, ActivationQuantizer(bits, observer(range, bits)))
+    name = f"{QUANTIZERS}.{node.name}"
+    network.add_submodule(name, ActivationQuantizer(bits, make_observer(range, bits)))
     with network.graph.inserting_after(node):
-        grid = network.graph.call_module(name, (node,))
-    grid.meta["role"] = "grid"
-    node.replace_all_uses_with(grid, delete_user_cb=lambda user: user is not grid)
+        quantizer = network.graph.call_module(name, (node,))
+    quantizer.meta["role"] = "quantizer"
+    node.replace_all_uses_with(quantizer, delete_user_cb=lambda user: user is not quantizer)
 
 
-def _integer_layer(simulated: SimulatedLayer, input_grid: int8.QParams, output_grid: int8.QParams | None) -> nn.Module:
-    return roles.LAYERS[type(simulated.layer)].from_dense(
-        simulated.layer,
-        input_grid,
-        output_grid,
-        weight_scale=simulated.weight_scale(),
-        weight_bits=simulated.weights.bits,
-        relu=simulated.relu,
+def _known_grids(network: fx.GraphModule) -> dict[str, QParams]:
+    """The grids of all quantizers, by their names; a ValueError names those that are not calibrated."""
+    quantizers = {name: m for name, m in network.named_modules() if isinstance(m, ActivationQuantizer)}
+    if unknown := [name for name, quantizer in quantizers.items() if quantizer.state == "calibrate"]:
+        raise ValueError(f"model has no grids for {unknown} yet: run fake_quant.calibrate first")
+    return {name: quantizer.qparams() for name, quantizer in quantizers.items()}
+
+
+def _integer_layer(layer: FakeQuantizedLayer, input_qparams: QParams, output_qparams: QParams | None) -> nn.Module:
+    return roles.LAYERS[type(layer.layer)].from_dense(
+        layer.layer,
+        input_qparams,
+        output_qparams,
+        weight_scale=layer.weight_scale(),
+        weight_bits=layer.weight_quantizer.bits,
+        relu=layer.relu,
     )
 
 
@@ -277,9 +282,9 @@ def _of_codes(network: fx.GraphModule, node: fx.Node) -> fx.Node:
     return pooled
 
 
-def _dequantized(network: fx.GraphModule, node: fx.Node, grid: int8.QParams) -> fx.Node:
-    name = f"numbers.{node.name}"
-    network.add_submodule(name, int8.Dequantize(grid))
+def _dequantized(network: fx.GraphModule, node: fx.Node, qparams: QParams) -> fx.Node:
+    name = f"{DEQUANTIZERS}.{node.name}"
+    network.add_submodule(name, Dequantize(qparams))
     with network.graph.inserting_after(node):
         return network.graph.call_module(name, (node,))
 

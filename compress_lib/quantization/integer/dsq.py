@@ -1,28 +1,29 @@
 """Differentiable soft quantization (DSQ): a staircase with slopes, that training makes steep. Chapter 05.
 
-Gong et al., "Differentiable soft quantization: bridging full-precision and low-bit neural networks", ICCV 2019,
-arXiv 1908.05033. The range [l, u] is cut into n steps of width Δ = (u − l) / n, with n = 2^bits − 1. In step i, with the
+Gong et al., "Differentiable soft quantization: bridging full-precision and low-bit neural networks", ICCV 2019, arXiv
+1908.05033. The range [l, u] is cut into n steps of width Δ = (u − l) / n, with n = 2^bits − 1. In step i, with the
 middle ``m_i = l + (i + 1/2) Δ``, the hard jump is replaced by a piece of a hyperbolic tangent, scaled to join the next:
 
     φ(x) = s tanh(k (x − m_i)),   Q(x) = l + Δ (i + (φ(x) + 1) / 2),   s = 1 / tanh(k Δ / 2).
 
-``α = 1 − tanh(k Δ / 2)`` in (0, 1) is its distance from the staircase: with ``k = ln(2/α − 1) / Δ`` and ``s = 1 / (1 − α)``
-it is the staircase itself for α → 0 and a straight line for α → 1. Forward, the staircase is computed; backward,
-the gradient is that of Q, also with respect to l, u and α, which are learned.
+``α = 1 − tanh(k Δ / 2)`` in (0, 1) is its distance from the staircase: with ``k = ln(2/α − 1) / Δ`` and
+``s = 1 / (1 − α)`` it is the staircase itself for α → 0 and a straight line for α → 1. Forward, the staircase is
+computed; backward, the gradient is that of Q, also with respect to l, u and α, which are learned.
 
-Two things are ours. The grid must hold an exact 0 and have whole zero points to run with integers, so the range is first
-moved to the nearest such grid, and its gradient goes straight through that; weights have ``l = −u`` and n = 2^bits − 2.
-And as a range and an α stand for all N numbers of a tensor, their gradients are divided by √N, so that one learning rate
-fits them and the weights.
+Two things are ours. The grid must hold an exact 0 and have whole zero points to run with integers, so the range is
+first moved to the nearest such grid, and its gradient goes straight through that; weights have ``l = −u`` and
+n = 2^bits − 2. And as a range and an α stand for all N numbers of a tensor, their gradients are divided by √N, so that
+one learning rate fits them and the weights.
 """
 
 import math
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from compress_lib.quantization.integer import affine
-from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, SimulatedLayer, WeightQuantizer
+from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, FakeQuantizedLayer, WeightQuantizer
+from compress_lib.quantization.integer.qparams import QParams
 
 _FIRST_ALPHA = 0.2
 
@@ -76,7 +77,7 @@ def soft_quantize(
     return _with_gradient_of((low + width * place.round()).detach(), soft) if hard else soft
 
 
-class SoftActivation(ActivationQuantizer):
+class SoftActivationQuantizer(ActivationQuantizer):
     """Rounds an activation to a grid whose range, and whose α in the backward pass, are learned.
 
     Parameters
@@ -87,7 +88,7 @@ class SoftActivation(ActivationQuantizer):
 
     def __init__(self, calibrated: ActivationQuantizer) -> None:
         super().__init__(calibrated.bits, observer=None)
-        self.state = "quantize"
+        self.state = "frozen"
         self.scale.copy_(calibrated.scale)
         self.zero_point.copy_(calibrated.zero_point)
         low, high = self._ends()
@@ -95,32 +96,32 @@ class SoftActivation(ActivationQuantizer):
         self.alpha_logit = nn.Parameter(torch.tensor(_logit(_FIRST_ALPHA)))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.adopt()
+        self.update_qparams()
         hard = affine.fake_quantize(x.detach(), self.scale, self.zero_point, self.bits, signed=False)
         if not torch.is_grad_enabled():
             return hard
         low, high, logit = _scaled(x.numel(), self.low, self.high, self.alpha_logit)
-        low, high = (_with_gradient_of(end, learned) for end, learned in zip(self._ends(), (low, high)))
+        low, high = (_with_gradient_of(end, learned) for end, learned in zip(self._ends(), (low, high), strict=True))
         return _with_gradient_of(hard, soft_quantize(x, low, high, self.bits, logit.sigmoid()))
 
-    def adopt(self) -> None:
+    def update_qparams(self) -> None:
         """Take the grid of the range that was learned."""
         low, high = self.low.detach().double().clamp(max=0), self.high.detach().double().clamp(min=0)
         scale, zero_point = affine.choose_qparams(low, high, self.bits, signed=False)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
-    def grid(self):
+    def qparams(self) -> QParams:
         """The grid of the range that was learned."""
-        self.adopt()
-        return super().grid()
+        self.update_qparams()
+        return super().qparams()
 
     def _ends(self) -> Tensor:
         codes = torch.tensor(affine.quant_range(self.bits, signed=False), device=self.scale.device)
         return affine.dequantize(codes, self.scale, self.zero_point)
 
 
-class SoftWeight(WeightQuantizer):
+class SoftWeightQuantizer(WeightQuantizer):
     """Rounds a weight to a grid whose range, and whose α in the backward pass, are learned.
 
     Parameters
@@ -157,15 +158,15 @@ class SoftWeight(WeightQuantizer):
         return _with_gradient_of(hard, soft_quantize(weight, -high, high, self.bits, logit.sigmoid(), narrow=True))
 
 
-def soften(prepared: fx.GraphModule) -> None:
+def replace_quantizers_(network: nn.Module) -> None:
     """Replace the quantizers of a calibrated train form by soft ones with the same grids, in place."""
-    soft = {m: SoftActivation(m) for m in prepared.modules() if isinstance(m, ActivationQuantizer)}
-    for name, module in list(prepared.named_modules()):
-        if module in soft:
-            prepared.add_submodule(name, soft[module])
-        elif isinstance(module, SimulatedLayer):
-            module.reads(soft[module.input])
-            module.weights = SoftWeight(module.weights, module.layer.weight.detach())
+    soft = {m: SoftActivationQuantizer(m) for m in network.modules() if isinstance(m, ActivationQuantizer)}
+    for name, module in list(network.named_modules()):
+        if isinstance(module, ActivationQuantizer):
+            network.set_submodule(name, soft[module])
+        elif isinstance(module, FakeQuantizedLayer):
+            module.set_input_quantizer(soft[module.input_quantizer])
+            module.weight_quantizer = SoftWeightQuantizer(module.weight_quantizer, module.layer.weight.detach())
 
 
 def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ arXiv 1712.05877, sections 2.2 to 2.4. With ``r_i = S_i (q_i − Z_i)`` the prod
     q_3 = Z_3 + M · accumulator,   accumulator = N Z_1 Z_2 − Z_1 a_2 − Z_2 a_1 + Σ q_1 q_2,   M = S_1 S_2 / S_3,
 
 where N is the length of the sum and a_1, a_2 are the sums of the codes of a row of the first and of the second factor.
-M becomes ``M_0 · 2^(−31 − shift)`` with an int32 M_0. Where there is room for the product in 64 bits, one rounding of it is
-enough, and it is always to the nearest integer (a tie up). Jacob's library gemmlowp stays within 32 bits, as ARM's
-instructions do, and rounds twice: `high_multiply` a tie up (−1.5 to −1), then `rounding_right_shift` away from zero (−1.5
-to −2). TensorFlow Lite has both, to be chosen when it is compiled. What was rounded twice is off by up to
-``1/2 + 2^(−shift−1)``; a share of about ``2^(−shift−1)`` of the results is not the nearest integer but the one beside it: a
-quarter at ``shift = 1``, 0.05 % at the 10 that is usual for a layer.
+M becomes ``M_0 · 2^(−31 − shift)`` with an int32 M_0. Where there is room for the product in 64 bits, one rounding of
+it is enough, and it is always to the nearest integer (a tie up). Jacob's library gemmlowp stays within 32 bits, as
+ARM's instructions do, and rounds twice: `high_multiply` a tie up (−1.5 to −1), then `rounding_right_shift` away from
+zero (−1.5 to −2). TensorFlow Lite has both, to be chosen when it is compiled. What was rounded twice is off by up to
+``1/2 + 2^(−shift−1)``; a share of about ``2^(−shift−1)`` of the results is not the nearest integer but the one beside
+it: a quarter at ``shift = 1``, 0.05 % at the 10 that is usual for a layer.
 """
 
 import torch
@@ -208,7 +208,7 @@ def _left_shift(x: Tensor, places: Tensor) -> Tensor:
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False))
 
 
 def _check_integers(name: str, x: Tensor) -> None:

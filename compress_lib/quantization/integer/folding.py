@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the layer before it: one layer less, and the same function. Chapter 05.
+"""Batch normalization folded into the layer before it: one layer less, and the same function. Chapter 05.
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
 arXiv 1712.05877, section 3.2. In evaluation mode ``γ (w x + b − μ) / √(σ² + ε) + β`` is the layer with
@@ -25,7 +25,7 @@ _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # with the number of
 
 @dataclass
 class Folded:
-    """A batch normalisation that was folded, and into what; the numbers of both before and after, statistics included."""
+    """A batch normalization that was folded, and into what; the numbers of both before and after, with statistics."""
 
     layer: str
     into: str
@@ -35,7 +35,7 @@ class Folded:
 
 
 def fold(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Report]:
-    """Fold each batch normalisation into the convolution or linear layer whose output it alone reads.
+    """Fold each batch normalization into the convolution or linear layer whose output it alone reads.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def fold(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Report]:
     Returns
     -------
     (nn.Module, Report)
-        A copy in evaluation mode, with an ``nn.Identity`` in place of each folded normalisation, and one `Folded` for
+        A copy in evaluation mode, with an ``nn.Identity`` in place of each folded normalization, and one `Folded` for
         each; ``skipped`` says why the others stay.
 
     Raises
@@ -58,49 +58,80 @@ def fold(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Report]:
         If ``torch.fx`` cannot trace the model, ``example_input`` does not fit it, or a fold would make weights that are
         NaN or infinite.
     """
+    traced = trace_with_shapes(model, example_input)
+    folded = copy.deepcopy(model).eval()
+    return folded, fold_(folded, traced.graph)
+
+
+def trace_with_shapes(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
+    """The graph of ``model``, over a copy of its weights, in evaluation mode, with notes on what each node makes.
+
+    In the ``meta`` of a node are ``"shape"`` (None if it makes no tensor) and ``"tensors"`` (whether it makes one or
+    more). The errors are those of `fold`.
+    """
     if not isinstance(example_input, Tensor):
         raise TypeError(f"example_input must be a tensor, got {type(example_input).__name__}")
-    graph = tracing.trace(model)
+    network = tracing.trace(model)
     try:
         with torch.no_grad():
-            _Shapes(graph).run(example_input)
+            _Shapes(network).run(example_input)
     except Exception as error:
         raise ValueError(
             f"example_input {tuple(example_input.shape)} does not run through the model: {error}"
         ) from error
-    folded = copy.deepcopy(model).eval()
-    pairs, skipped = _pairs(graph, folded)
+    return network
+
+
+def fold_(model: nn.Module, graph: fx.Graph) -> Report:
+    """As `fold`, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode; may be the ``fx.GraphModule`` of the graph.
+    graph : fx.Graph
+        Of the model, from `trace_with_shapes`.
+
+    Returns
+    -------
+    Report
+    """
+    pairs, skipped = _pairs(graph, model)
     rows = []
     for norm_name, layer_name in pairs.items():
-        norm, layer = folded.get_submodule(norm_name), folded.get_submodule(layer_name)
+        norm, layer = model.get_submodule(norm_name), model.get_submodule(layer_name)
         before = _numbers(norm) + _numbers(layer)
         _fold_(layer, norm)
         if not all(parameter.isfinite().all() for parameter in layer.parameters()):
             raise ValueError(f"{norm_name!r} folded into {layer_name!r} makes weights that are NaN or infinite")
-        replace_(folded, norm, nn.Identity().eval())
+        replace_(model, norm, nn.Identity().eval())
         rows.append(Folded(norm_name, layer_name, norm.num_features, before, _numbers(layer)))
-    return folded, Report(rows, skipped, title="Folded batch normalisations")
+    return Report(rows, skipped, title="Folded batch normalizations")
 
 
 class _Shapes(fx.Interpreter):
-    """Runs the graph and notes the shape of each value."""
+    """Runs the graph and notes what each node makes."""
 
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph)
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
         self.extra_traceback = False
 
     def run_node(self, node: fx.Node):
+        """As it is, with notes in ``meta``."""
         value = super().run_node(node)
-        node.meta["shape"] = getattr(value, "shape", ())
+        tensors: list[Tensor] = []
+        fx.node.map_aggregate(value, lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) else None)
+        node.meta["shape"] = value.shape if isinstance(value, Tensor) else None
+        node.meta["tensors"] = bool(tensors)
         return value
 
 
-def _pairs(graph: fx.GraphModule, model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
-    """Normalisation to layer, in the order in which they run; and normalisation to the reason why there is none."""
-    calls = [node for node in graph.graph.nodes if node.op == "call_module"]
+def _pairs(graph: fx.Graph, model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
+    """Normalisation to layer, in the order in which they run; and normalization to the reason why there is none."""
+    calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(node.target for node in calls)
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    direct = {node.target.rpartition(".")[0] for node in graph.graph.nodes if node.op == "get_attr"}
+    direct = {node.target.rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     alone = {name for name, count in times.items() if count == 1} - targets.sharing(model) - direct
     skipped = {name: "it does not run as a layer in evaluation mode" for name in norms if name not in times}
     pairs, nodes = {}, {}
@@ -108,7 +139,7 @@ def _pairs(graph: fx.GraphModule, model: nn.Module) -> tuple[dict[str, str], dic
         if node.target not in norms:
             continue
         source = node.all_input_nodes[0]
-        producer = nodes.get(source, source)  # what a folded normalisation made, its layer makes
+        producer = nodes.get(source, source)  # what a folded normalization made, its layer makes
         if reason := _obstacle(model, node, source, producer, alone):
             skipped[node.target] = reason
         else:
@@ -117,7 +148,7 @@ def _pairs(graph: fx.GraphModule, model: nn.Module) -> tuple[dict[str, str], dic
 
 
 def _obstacle(model: nn.Module, node: fx.Node, source: fx.Node, producer: fx.Node, alone: set[str]) -> str:
-    """Why the normalisation at ``node`` cannot be folded into the layer at ``producer``; empty if it can."""
+    """Why the normalization at ``node`` cannot be folded into the layer at ``producer``; empty if it can."""
     norm = model.get_submodule(node.target)
     if norm.running_mean is None:
         return "it has no running statistics"

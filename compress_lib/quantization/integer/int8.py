@@ -4,27 +4,25 @@ Jacob et al., "Quantization and training of neural networks for efficient intege
 arXiv 1712.05877, sections 2.2 to 2.4. A layer has the codes of its weight, with zero point 0 and −127 out, its bias as
 int32 on the grid ``S_input · S_weight``, and computes
 
-    accumulator = Σ w (q − Z_input) + bias,   q_output = Z_output + M · accumulator,   M = S_input · S_weight / S_output.
+    accumulator = Σ w (q − Z_input) + bias,
+    q_output = Z_output + M · accumulator,   M = S_input · S_weight / S_output.
 
 `forward` runs oneDNN's int8 kernels, which PyTorch ships: the sum is exact in int32, and M is applied in float32, with
-one rounding, half to even. `integer` applies M in fixed point, as Jacob does for hardware without floating point. With one
-rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with the
-two roundings of his library, about one in 2,000.
+one rounding, half to even. `integer` applies M in fixed point, as Jacob does for hardware without floating point. With
+one rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with
+the two roundings of his library, about one in 2,000.
 
-Two cases compute in float32 between the codes (``layer.kernel`` tells). More than 8 bits, which no kernel multiplies.
-And a processor without VNNI, where oneDNN adds pairs of products in int16 that saturates: 255 · 127 + 255 · 127 becomes
-32,767, half of what it is, without a word. Weights from −127 do not prevent that; 7 bits in either factor do, and keep
-the int8 kernel.
+Two cases compute in float32 between the codes: more than 8 bits, which no kernel multiplies, and what `onednn` says
+that its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of images among the latter.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress_lib.quantization.integer.integer_layer import QuantizedLayer, settings
-from compress_lib.quantization.integer.qparams import Dequantize, QParams, Quantize
-
-__all__ = ["Dequantize", "QParams", "Quantize", "QuantizedConv2d", "QuantizedLinear"]
+from compress_lib.quantization.integer import onednn
+from compress_lib.quantization.integer.qparams import QParams
+from compress_lib.quantization.integer.quantized_layer import QuantizedLayer, check_settings
 
 
 class QuantizedLinear(QuantizedLayer):
@@ -32,53 +30,21 @@ class QuantizedLinear(QuantizedLayer):
 
     Parameters
     ----------
-    in_features, out_features, bias : as of ``nn.Linear``.
-    per_channel : bool
-        A weight scale for each output, or one for all.
-    weight_bits : int
-        From 2 to 16.
-    input_bits : int
-        From 1 to 16.
-    output_bits : int, optional
-        From 1 to 16; None for float32 numbers.
-    relu : bool
-        Whether a ReLU follows.
-
-    Raises
-    ------
-    ValueError
-        If a number of bits is out of range.
+    in_features, out_features : as of ``nn.Linear``.
+    **settings : ``bias``, ``per_channel``, ``weight_bits``, ``input_bits``, ``output_bits`` and ``relu``
+        As of `QuantizedLayer`, errors included.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        bias: bool = True,
-        per_channel: bool = True,
-        weight_bits: int = 8,
-        input_bits: int = 8,
-        output_bits: int | None = 8,
-        relu: bool = False,
-    ) -> None:
-        super().__init__(
-            (out_features, in_features),
-            bias=bias,
-            per_channel=per_channel,
-            weight_bits=weight_bits,
-            input_bits=input_bits,
-            output_bits=output_bits,
-            relu=relu,
-        )
+    def __init__(self, in_features: int, out_features: int, **settings) -> None:
+        super().__init__((out_features, in_features), **settings)
         self.in_features, self.out_features = in_features, out_features
 
     @classmethod
     def from_dense(
         cls,
         layer: nn.Linear,
-        input_grid: QParams,
-        output_grid: QParams | None,
+        input_qparams: QParams,
+        output_qparams: QParams | None,
         *,
         weight_scale: Tensor,
         weight_bits: int = 8,
@@ -89,9 +55,9 @@ class QuantizedLinear(QuantizedLayer):
         Parameters
         ----------
         layer : nn.Linear
-        input_grid : Grid
+        input_qparams : QParams
             Of the codes that come in.
-        output_grid : Grid or None
+        output_qparams : QParams or None
             Of the codes that go out; None for float32 numbers.
         weight_scale : Tensor
             (out_features,) or (), positive.
@@ -109,9 +75,9 @@ class QuantizedLinear(QuantizedLayer):
             If a weight or bias is NaN or infinite, a scale is not positive and finite, a bias does not fit int32 or
             ``weight_scale`` has another shape.
         """
-        numbers = settings(layer, nn.Linear, input_grid, output_grid, weight_scale)
+        numbers = check_settings(layer, nn.Linear, input_qparams, output_qparams, weight_scale)
         made = cls(layer.in_features, layer.out_features, **numbers, weight_bits=weight_bits, relu=relu)
-        return made._fill(layer, input_grid, output_grid, weight_scale)
+        return made._fill(layer, input_qparams, output_qparams, weight_scale)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self._bits()}"
@@ -134,9 +100,10 @@ class QuantizedConv2d(QuantizedLayer):
 
     Parameters
     ----------
-    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias : as of ``nn.Conv2d``.
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups : as of ``nn.Conv2d``.
         Padding in numbers, and with zeros.
-    per_channel, weight_bits, input_bits, output_bits, relu : as of `QuantizedLinear`.
+    **settings
+        As of `QuantizedLinear`.
 
     Raises
     ------
@@ -154,39 +121,22 @@ class QuantizedConv2d(QuantizedLayer):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        bias: bool = True,
-        per_channel: bool = True,
-        weight_bits: int = 8,
-        input_bits: int = 8,
-        output_bits: int | None = 8,
-        relu: bool = False,
+        **settings,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         kernel_size = _pair(kernel_size)
-        super().__init__(
-            (out_channels, in_channels // groups, *kernel_size),
-            bias=bias,
-            per_channel=per_channel,
-            weight_bits=weight_bits,
-            input_bits=input_bits,
-            output_bits=output_bits,
-            relu=relu,
-        )
-        self.in_channels, self.out_channels, self.kernel_size, self.groups = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            groups,
-        )
+        super().__init__((out_channels, in_channels // groups, *kernel_size), **settings)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.groups = kernel_size, groups
         self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
 
     @classmethod
     def from_dense(
         cls,
         layer: nn.Conv2d,
-        input_grid: QParams,
-        output_grid: QParams | None,
+        input_qparams: QParams,
+        output_qparams: QParams | None,
         *,
         weight_scale: Tensor,
         weight_bits: int = 8,
@@ -201,7 +151,7 @@ class QuantizedConv2d(QuantizedLayer):
         ValueError
             As there, and if the layer pads with something else than zeros, or more on one side than on the other.
         """
-        numbers = settings(layer, nn.Conv2d, input_grid, output_grid, weight_scale)
+        numbers = check_settings(layer, nn.Conv2d, input_qparams, output_qparams, weight_scale)
         made = cls(
             layer.in_channels,
             layer.out_channels,
@@ -214,7 +164,7 @@ class QuantizedConv2d(QuantizedLayer):
             weight_bits=weight_bits,
             relu=relu,
         )
-        return made._fill(layer, input_grid, output_grid, weight_scale)
+        return made._fill(layer, input_qparams, output_qparams, weight_scale)
 
     def extra_repr(self) -> str:
         return (
@@ -226,12 +176,17 @@ class QuantizedConv2d(QuantizedLayer):
         self._check_dtype(codes)
         if codes.dim() != 4 or codes.shape[1] != self.in_channels:
             raise ValueError(f"codes must have the shape (N, {self.in_channels}, H, W), got {tuple(codes.shape)}")
-        for size, kernel, padding, dilation in zip(codes.shape[2:], self.kernel_size, self.padding, self.dilation):
+        for size, kernel, padding, dilation in zip(
+            codes.shape[2:], self.kernel_size, self.padding, self.dilation, strict=True
+        ):
             if size + 2 * padding <= dilation * (kernel - 1):
                 raise ValueError(
                     f"codes of shape {tuple(codes.shape)} are smaller, padding={self.padding} included, than the "
                     f"kernel_size={self.kernel_size} with dilation={self.dilation}"
                 )
+
+    def _kernel_takes(self, codes: Tensor) -> bool:
+        return onednn.convolves(codes.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
 
     def _accumulate(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         # Padding comes after the subtraction: a 0 there is the zero point among the codes.
@@ -252,7 +207,7 @@ def _padding(layer: nn.Conv2d) -> tuple[int, int]:
         return 0, 0
     if layer.padding != "same":
         return layer.padding
-    total = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size)]
+    total = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
     if any(rows % 2 for rows in total):
         raise ValueError(f"padding='same' of kernel_size={layer.kernel_size} pads one side more than the other")
     return total[0] // 2, total[1] // 2

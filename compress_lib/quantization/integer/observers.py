@@ -1,18 +1,54 @@
-"""Ranges: the interval [low, high] of real numbers that the codes of a quantizer cover. Chapter 05.
+"""Observers: they find the range [low, high] of real numbers that the codes of a quantizer cover. Chapter 05.
 
 What lies outside is clipped; the narrower the range, the finer the grid inside. `MinMax` clips nothing; `MovingAverage`
-is that of Jacob et al., CVPR 2018, arXiv 1712.05877; `Percentile` clips a share of the numbers, `mse_optimal` what
-makes the mean squared error least, and `kl_optimal` what changes the distribution least, as in Migacz, "8-bit inference
-with TensorRT", GTC 2017. All give float64 tensors to be passed to `affine.choose_qparams`.
+is that of Jacob et al., CVPR 2018, arXiv 1712.05877; `Percentile` clips a share of the numbers, `MSE` what makes the
+mean squared error least, and `KL` what changes the distribution least, as in Migacz, "8-bit inference with TensorRT",
+GTC 2017. All give float64 tensors to be passed to `affine.choose_qparams`.
 """
 
 import itertools
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from compress_lib.quantization.integer import affine
+
+NAMES = ("min_max", "moving_average", "percentile", "mse", "kl")
+_SAMPLE = 2**16
+
+
+class Observer(Protocol):
+    """What finds a range."""
+
+    def update(self, x: Tensor) -> None:
+        """Take in a batch; TypeError and ValueError as for `MinMax`."""
+
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The range so far: low and high, float64; ValueError before the first batch."""
+
+
+def make_observer(name: str, bits: int) -> Observer:
+    """The observer of an activation.
+
+    Parameters
+    ----------
+    name : {"min_max", "moving_average", "percentile", "mse", "kl"}
+        The percentile leaves out at most a share of 0.001 at either end.
+    bits : int
+        Of the grid that it is for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such range.
+    """
+    if name not in NAMES:
+        raise ValueError(f"range must be one of {NAMES}, got {name!r}")
+    if name in ("mse", "kl"):
+        return MSE(bits) if name == "mse" else KL(bits)
+    return {"min_max": MinMax, "moving_average": MovingAverage, "percentile": Percentile}[name]()
 
 
 class MinMax:
@@ -76,9 +112,9 @@ class MovingAverage(MinMax):
 class Histogram:
     """How many numbers of all batches have which magnitude; exact, in bins that are as wide as a power of two.
 
-    The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use. When
-    a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any order.
-    The only approximation is that the place of a number within its bin is forgotten.
+    The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use.
+    When a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any
+    order. The only approximation is that the place of a number within its bin is forgotten.
 
     Parameters
     ----------
@@ -89,8 +125,6 @@ class Histogram:
     ----------
     counts : Tensor
         (2, bins) int64: numbers from 0 up, and numbers below 0, with a magnitude in ``[k · width, (k + 1) · width)``.
-    low, high : Tensor
-        () float64, the least and the greatest number.
     """
 
     def __init__(self, bins: int = 2048) -> None:
@@ -99,9 +133,20 @@ class Histogram:
         self.counts = torch.zeros(2, bins, dtype=torch.long)
         self._ends, self._exponent = MinMax(), -1022  # the least normal width: it fits nothing but zeros
 
-    width = property(lambda self: 2.0**self._exponent, doc="The width of a bin.")
-    low = property(lambda self: self._ends.range()[0])
-    high = property(lambda self: self._ends.range()[1])
+    @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return 2.0**self._exponent
+
+    @property
+    def low(self) -> Tensor:
+        """The least number."""
+        return self._ends.range()[0]
+
+    @property
+    def high(self) -> Tensor:
+        """The greatest number."""
+        return self._ends.range()[1]
 
     def update(self, x: Tensor) -> None:
         """Take in a batch; TypeError and ValueError as for `MinMax`."""
@@ -153,17 +198,52 @@ class Percentile:
         return low.clamp(min=-edges[0]), high.clamp(max=edges[1])
 
 
+class KL:
+    """`kl_optimal` of all batches, and not beyond the least and the greatest number."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits, self.histogram = bits, Histogram()
+
+    def update(self, x: Tensor) -> None:
+        """Take in a batch; TypeError and ValueError as for `MinMax`."""
+        self.histogram.update(x)
+
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The range so far: low and high, () float64; ValueError before the first batch."""
+        low, high = self.histogram.low, self.histogram.high
+        threshold_low, threshold_high = kl_optimal(self.histogram, self.bits, signed=bool(low < 0))
+        return torch.maximum(low, threshold_low), torch.minimum(high, threshold_high)
+
+
+class MSE:
+    """`mse_optimal` of 65,536 numbers drawn from all batches, each number equally likely."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits, self.generator = bits, torch.Generator().manual_seed(0)
+        self.sample, self.keys = torch.empty(0), torch.empty(0, dtype=torch.float64)
+
+    def update(self, x: Tensor) -> None:
+        """Take in a batch: each number draws a random key, and of all so far those with the largest keys are kept."""
+        keys = torch.cat([self.keys, torch.rand(x.numel(), generator=self.generator, dtype=torch.float64)])
+        self.keys, kept = keys.topk(min(_SAMPLE, len(keys)))
+        self.sample = torch.cat([self.sample, x.detach().flatten().cpu()])[kept]
+
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The range so far: low and high, () float64; ValueError before the first batch."""
+        return mse_optimal(self.sample, self.bits, signed=False)
+
+
 def kl_optimal(histogram: Histogram, bits: int, *, signed: bool = True) -> tuple[Tensor, Tensor]:
     """The threshold on magnitudes that changes their distribution least.
 
-    The variant, after Migacz and NVIDIA's pytorch-quantization. There are ``L = 2^(bits−1)`` levels for the magnitudes of
-    signed codes, ``2^bits`` for unsigned ones. Let c be the counts of magnitudes, with c_0 replaced by c_1, because the
-    numbers at 0 (after a ReLU, most of them) are exact in any case. A candidate threshold is the end of bin i − 1, for i
-    from L to the last bin in use. P is ``c_0 … c_{i−1}`` with all that lies beyond added to the last. For Q, bin k of the
-    i goes to level ``⌊k L / i⌋``, and the sum of a level is shared out evenly among those of its bins that are not empty;
-    what lies beyond is left out. Both are scaled to a sum of 1. The candidate with the least ``Σ P log(P / Q)`` is taken,
-    the widest among equals; it is infinite if bin i − 1 is empty and numbers lie beyond. With fewer than L bins in use
-    nothing is clipped.
+    The variant, after Migacz and NVIDIA's pytorch-quantization. There are ``L = 2^(bits−1)`` levels for the magnitudes
+    of signed codes, ``2^bits`` for unsigned ones. Let c be the counts of magnitudes, with c_0 replaced by c_1, because
+    the numbers at 0 (after a ReLU, most of them) are exact in any case. A candidate threshold is the end of bin i − 1,
+    for i from L to the last bin in use. P is ``c_0 … c_{i−1}`` with all that lies beyond added to the last. For Q, bin
+    k of the i goes to level ``⌊k L / i⌋``, and the sum of a level is shared out evenly among those of its bins that are
+    not empty; what lies beyond is left out. Both are scaled to a sum of 1. The candidate with the least ``Σ P log(P /
+    Q)`` is taken, the widest among equals; it is infinite if bin i − 1 is empty and numbers lie beyond. With fewer than
+    L bins in use nothing is clipped.
 
     Parameters
     ----------
@@ -179,7 +259,8 @@ def kl_optimal(histogram: Histogram, bits: int, *, signed: bool = True) -> tuple
     Raises
     ------
     ValueError
-        If the histogram is empty, or has negative numbers for unsigned codes; and for what `affine.quant_range` refuses.
+        If the histogram is empty, or has negative numbers for unsigned codes; and for what `affine.quant_range`
+        refuses.
     """
     _, highest = affine.quant_range(bits, signed)
     low, high = histogram.low, histogram.high
@@ -226,10 +307,10 @@ def mse_optimal(
 ) -> tuple[Tensor, Tensor]:
     """The range with the least mean squared error ``(x − fake_quantize(x))²``, by search.
 
-    The ends are fractions of the least and the greatest number: first both the same, in steps by a factor of 2^(1/4) down
-    to 2^(−10); unless ``symmetric``, then all pairs of powers of two down to 2^(−8); then steps from the best, by factors
-    from √2 down to 2^(1/512), of one end, of both, and of both against each other.
-    The error has many local minima, so what is found may be above the least by a small part.
+    The ends are fractions of the least and the greatest number: first both the same, in steps by a factor of 2^(1/4)
+    down to 2^(−10); unless ``symmetric``, then all pairs of powers of two down to 2^(−8); then steps from the best, by
+    factors from √2 down to 2^(1/512), of one end, of both, and of both against each other. The error has many local
+    minima, so what is found may be above the least by a small part.
 
     Parameters
     ----------
@@ -283,8 +364,7 @@ def mse_optimal(
 
 def _ends(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     """The least and the greatest number, () or (C,) float64, after all checks."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x must be a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    affine.check_float("x", x)
     if not x.numel():
         raise ValueError(f"x must not be empty, got shape {tuple(x.shape)}")
     if axis is not None and not -x.dim() <= axis < x.dim():

@@ -1,8 +1,8 @@
 """Pooling of codes by the maximum. Chapter 05.
 
-The order of codes is that of the numbers that they stand for, so their maximum needs no arithmetic. PyTorch's own kernel
-refuses uint8 with the channels innermost, the layout in which the int8 kernels leave their codes; the maximum of a few
-shifted slices takes any layout and integer type, and is faster.
+The order of codes is that of the numbers that they stand for, so their maximum needs no arithmetic. PyTorch's own
+kernel refuses uint8 with the channels innermost, the layout in which the int8 kernels leave their codes; the maximum of
+a few shifted slices takes any layout and integer type, and is faster.
 """
 
 import torch
@@ -35,7 +35,9 @@ def max_pool2d(
     Tensor
         (…, H', W'), of the dtype of ``codes``.
     """
-    sizes = zip((-2, -1), _pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation))
+    sizes = zip(
+        (-2, -1), _pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation), strict=True
+    )
     for axis, kernel, step, pad, apart in sizes:  # first along the columns, then along the rows
         length, reach = codes.shape[axis], apart * (kernel - 1) + 1
         windows = -(-(length + 2 * pad - reach) // step) + 1 if ceil_mode else (length + 2 * pad - reach) // step + 1

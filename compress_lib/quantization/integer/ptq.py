@@ -77,7 +77,7 @@ def quantize(
     TypeError, ValueError
         As for `conversion.convert`, `fake_quant.calibrate` and `conversion.deploy`.
     """
-    prepared = conversion.convert(
+    train_form = conversion.convert(
         model,
         example(calibration_images),
         weight_bits=weight_bits,
@@ -86,8 +86,8 @@ def quantize(
         range=range,
         weight_range=weight_range,
     )
-    fake_quant.calibrate(prepared, calibration_images, batch_size=batch_size)
-    deployed = conversion.deploy(prepared)
+    fake_quant.calibrate(train_form, calibration_images, batch_size=batch_size)
+    deployed = conversion.deploy(train_form)
     return deployed, report(deployed, "Post-training quantization")
 
 

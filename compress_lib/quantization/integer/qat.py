@@ -4,13 +4,14 @@ Jacob et al., "Quantization and training of neural networks for efficient intege
 arXiv 1712.05877, section 3. The network is trained in its train form (`fake_quant`): rounded in the forward pass, with
 gradients that go straight through the rounding, to weights in float32.
 
-Three things differ from Jacob. He trains from the start and rounds activations only later, after 50,000 steps or more; here
-a trained network is fine-tuned, its ranges are found first, and everything is rounded from the first step. He keeps the
-batch normalisations while training, and rounds in each step weights that are folded with moving averages of the
-statistics; here they are folded once, before, and the folded weights are trained, which is simpler and the same network,
-but has no statistics that follow the weights. And his ranges are moving averages to the end; here they are for the first
-half of the steps, and stay then, so that the weights settle on the grids that will be deployed. Below 8 bits a moving
-average of the ends, which clips next to nothing, is worse than a range with the least squared error that stays.
+Three things differ from Jacob. He trains from the start and rounds activations only later, after 50,000 steps or more;
+here a trained network is fine-tuned, its ranges are found first, and everything is rounded from the first step. He
+keeps the batch normalisations while training, and rounds in each step weights that are folded with moving averages of
+the statistics; here they are folded once, before, and the folded weights are trained, which is simpler and the same
+network, but has no statistics that follow the weights. And his ranges are moving averages to the end; here they are for
+the first half of the steps, and stay then, so that the weights settle on the grids that will be deployed. Below 8 bits
+a moving average of the ends, which clips next to nothing, is worse than a range with the least squared error that
+stays.
 """
 
 import os
@@ -55,12 +56,13 @@ def train(
     model : nn.Module
         Left as it is.
     images, labels, epochs, seed, batch_size, lr, weight_decay, augment, after_epoch, progress
-        As for `training.fit`; ``after_epoch`` gets the train form, whose accuracy is that of the network to be deployed.
+        As for `training.fit`; ``after_epoch`` gets the train form, whose accuracy is that of the network to be
+        deployed.
     weight_bits, activation_bits, per_channel, range, weight_range : as for `conversion.convert`.
         These are the ranges at the start. A range of activations follows the training if it is a moving average; others
         stay. A range of weights is a fixed fraction of the largest of them.
     method : {"ste", "dsq"}
-        Straight-through gradients, or those of `soft`, which learns all ranges from where they start.
+        Straight-through gradients, or those of `dsq`, which learns all ranges from where they start.
     calibration : int
         The ranges at the start are found on so many of the images, the first.
     checkpoint : path, optional
@@ -75,8 +77,8 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown, ``calibration`` not positive, or there is
-        a ``checkpoint`` and the ranges follow the training.
+        As for `ptq.quantize` and `training.fit`, and if ``method`` is unknown, ``calibration`` not positive, or there
+        is a ``checkpoint`` and the ranges follow the training.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
@@ -87,7 +89,7 @@ def train(
         raise ValueError(
             f"checkpoint must be None with range='moving_average', which it does not hold, got {checkpoint}"
         )
-    prepared = conversion.convert(
+    train_form = conversion.convert(
         model,
         ptq.example(images),
         weight_bits=weight_bits,
@@ -96,14 +98,14 @@ def train(
         range=range,
         weight_range=weight_range,
     )
-    fake_quant.calibrate(prepared, images[:calibration], batch_size=batch_size)
+    fake_quant.calibrate(train_form, images[:calibration], batch_size=batch_size)
     following = []
     if method == "dsq":
-        dsq.soften(prepared)
+        dsq.replace_quantizers_(train_form)
     elif follows:
-        following = [module for module in prepared.modules() if isinstance(module, fake_quant.ActivationQuantizer)]
+        following = [module for module in train_form.modules() if isinstance(module, fake_quant.ActivationQuantizer)]
     for quantizer in following:
-        quantizer.state = "follow"
+        quantizer.state = "update"
     steps, half = 0, epochs * (len(images) // batch_size) // 2
 
     def freeze(_model: nn.Module, _lr: float) -> None:
@@ -111,10 +113,10 @@ def train(
         steps += 1
         if steps == half:
             for quantizer in following:
-                quantizer.state = "quantize"
+                quantizer.state = "frozen"
 
     fit(
-        prepared,
+        train_form,
         images,
         labels,
         epochs=epochs,
@@ -128,5 +130,5 @@ def train(
         checkpoint=checkpoint,
         progress=progress,
     )
-    deployed = conversion.deploy(prepared)
+    deployed = conversion.deploy(train_form)
     return deployed, ptq.report(deployed, "Quantization-aware training")

@@ -1,4 +1,4 @@
-"""The grid of an activation, and the modules that go from float32 to its codes and back. Chapter 05."""
+"""The quantization parameters of an activation, and modules that go from float32 to its codes and back. Chapter 05."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from compress_lib.quantization.integer import affine
 
 @dataclass(frozen=True)
 class QParams:
-    """The grid of an activation: ``r = scale · (q − zero_point)`` with unsigned codes q.
+    """The grid of an activation: ``r = scale · (q − zero_point)`` with unsigned codes q. Checked once, when it is made.
 
     Attributes
     ----------
@@ -39,7 +39,8 @@ class QParams:
             raise ValueError(f"zero_point must be from 0 to {highest} of {self.bits} bits, got {self.zero_point}")
         if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
             raise TypeError(f"scale must be a float, got {self.scale!r}")
-        scale = positive("scale", torch.tensor(self.scale, dtype=torch.float32))
+        scale = torch.tensor(self.scale, dtype=torch.float32)
+        affine.check_scale("scale", scale)
         object.__setattr__(self, "scale", scale.item())
         object.__setattr__(self, "_inverse", scale.reciprocal().item())
 
@@ -54,44 +55,43 @@ class QParams:
         return affine.quant_range(self.bits, signed=False)[1]
 
     def quantize(self, x: Tensor) -> Tensor:
-        """Codes of the shape of ``x``: uint8 for up to 8 bits, then int32. The numbers and errors of `affine.quantize`.
-
-        That function checks a grid each time, which takes longer than a small layer; this one was checked when made.
-        """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"x must be a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
-        if not x.sum().isfinite():  # or the sum alone overflows; of all reductions it is fast in every layout
-            affine.check_finite("x", x)
-        wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-        codes = (wide * self._inverse).round_().add_(self.zero_point).clamp_(0, self.highest)
+        """Codes of the shape of ``x``: uint8 for up to 8 bits, then int32. The numbers and errors are those of
+        `affine.quantize`."""
+        affine.check_float("x", x)
+        affine.check_finite("x", x)
+        codes = affine.to_codes(x, self._inverse, self.zero_point).clamp_(0, self.highest)
         return codes.to(codes_dtype(self.bits))
 
     def dequantize(self, q: Tensor) -> Tensor:
-        """The numbers, float32, that codes stand for. See `affine.dequantize`."""
-        return affine.dequantize(q, self.scale, self.zero_point)
+        """The numbers, float32, that codes stand for. The errors of `affine.dequantize`."""
+        affine.check_integers("q", q)
+        return affine.from_codes(q, self.scale, self.zero_point)
 
 
-class GridModule(nn.Module):
-    """A module whose buffers are its numbers: they keep their types, and what is derived from them is made anew."""
+class QParamsModule(nn.Module):
+    """A module whose buffers hold quantization parameters.
+
+    They keep their types, and what is derived from them is dropped when they change.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._derived = None
 
-    def register_grid(self, name: str, bits: int) -> None:
-        """Buffers for a scale and a zero point, with ``name`` before theirs."""
+    def register_qparams(self, prefix: str, bits: int) -> None:
+        """Buffers for a scale and a zero point, whose names start with ``prefix``."""
         affine.quant_range(bits, signed=False)
-        self.register_buffer(f"{name}scale", torch.ones(()))
-        self.register_buffer(f"{name}zero_point", torch.zeros((), dtype=torch.int32))
+        self.register_buffer(f"{prefix}scale", torch.ones(()))
+        self.register_buffer(f"{prefix}zero_point", torch.zeros((), dtype=torch.int32))
 
-    def set_grid(self, name: str, grid: QParams) -> None:
-        """Put a grid into them."""
-        getattr(self, f"{name}scale").fill_(grid.scale)
-        getattr(self, f"{name}zero_point").fill_(grid.zero_point)
+    def set_qparams(self, prefix: str, qparams: QParams) -> None:
+        """Fill these buffers."""
+        getattr(self, f"{prefix}scale").fill_(qparams.scale)
+        getattr(self, f"{prefix}zero_point").fill_(qparams.zero_point)
 
-    def read_grid(self, name: str, bits: int) -> QParams:
-        """The grid in them."""
-        return QParams(getattr(self, f"{name}scale").item(), getattr(self, f"{name}zero_point").item(), bits)
+    def get_qparams(self, prefix: str, bits: int) -> QParams:
+        """What is in these buffers."""
+        return QParams(getattr(self, f"{prefix}scale").item(), getattr(self, f"{prefix}zero_point").item(), bits)
 
     def _apply(self, fn, recurse: bool = True):
         # ``half()`` and the like convert what is floating; seen as integers, the scales only change their place.
@@ -106,50 +106,38 @@ class GridModule(nn.Module):
         return self.__dict__ | {"_derived": None}  # a copy packs its own; oneDNN's tensors cannot be copied or pickled
 
 
-class _OnGrid(GridModule):
-    """A module that does one thing with one grid; in the state dict are its scale and its zero point.
+class _OneGrid(QParamsModule):
+    """A module that does one thing with one grid; in the state dict are its scale and its zero point."""
 
-    Parameters
-    ----------
-    grid : Grid
-    """
-
-    def __init__(self, grid: QParams) -> None:
+    def __init__(self, qparams: QParams) -> None:
         super().__init__()
-        self.bits = grid.bits
-        self.register_grid("", grid.bits)
-        self.set_grid("", grid)
+        self.bits = qparams.bits
+        self.register_qparams("", qparams.bits)
+        self.set_qparams("", qparams)
 
     @property
-    def grid(self) -> QParams:
+    def qparams(self) -> QParams:
         """The grid."""
         if self._derived is None:
-            self._derived = self.read_grid("", self.bits)
+            self._derived = self.get_qparams("", self.bits)
         return self._derived
 
     def extra_repr(self) -> str:
         return f"{self.bits} bits"
 
 
-class Quantize(_OnGrid):
-    """Float32 numbers to the codes of a grid, by `Grid.quantize`."""
+class Quantize(_OneGrid):
+    """Float32 numbers to codes, by `QParams.quantize`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.grid.quantize(x)
+        return self.qparams.quantize(x)
 
 
-class Dequantize(_OnGrid):
-    """Codes of a grid to the float32 numbers that they stand for, by `Grid.dequantize`."""
+class Dequantize(_OneGrid):
+    """Codes to the float32 numbers that they stand for, by `QParams.dequantize`."""
 
     def forward(self, q: Tensor) -> Tensor:
-        return self.grid.dequantize(q)
-
-
-def positive(name: str, scale: Tensor) -> Tensor:
-    """The scale, if it and its inverse are positive and finite; else a ``ValueError`` with the name."""
-    if not ((scale > 0) & scale.isfinite() & scale.reciprocal().isfinite()).all():
-        raise ValueError(f"{name} must be positive and finite, and so must its inverse, got {scale.tolist()}")
-    return scale
+        return self.qparams.dequantize(q)
 
 
 def codes_dtype(bits: int) -> torch.dtype:

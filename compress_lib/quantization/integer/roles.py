@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn import functional as F
 
 from compress_lib.network import targets
@@ -24,10 +23,11 @@ _PASSING = DROPOUT | MAX_POOL | {
 
 
 def assign(network: fx.GraphModule) -> None:
-    """Give each node its role in ``meta``; a ``torch.fx`` ShapeProp has been run.
+    """Give each node of a network from `folding.trace_with_shapes` its role in ``meta``.
 
-    The roles: "layer" is quantized, "passes" hands codes on, "float" computes in float32, "input" and "output" are those
-    of the network, and "value" makes no tensor (a size, for example). Later, "grid" is an `ActivationQuantizer`.
+    The roles: "layer" is quantized, "passes" hands codes on, "float" computes in float32, "input" and "output" are
+    those of the network, and "value" makes no tensor (a size, for example). Later, "quantizer" is an
+    `ActivationQuantizer`.
     """
     times = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     direct = {node.target.rpartition(".")[0] for node in network.graph.nodes if node.op == "get_attr"}
@@ -42,10 +42,10 @@ def assign(network: fx.GraphModule) -> None:
             reason = _obstacle(network.get_submodule(node.target), node.target in alone)
             role = "float" if reason else "layer"
             node.meta["reason"] = f"{reason}, and runs in float32"
-        elif what in _PASSING and isinstance(node.meta["tensor_meta"], TensorMetadata):
+        elif what in _PASSING and node.meta["shape"] is not None:
             role = "passes"
         else:
-            role = "float" if "tensor_meta" in node.meta else "value"
+            role = "float" if node.meta["tensors"] else "value"
             node.meta["reason"] = f"{getattr(what, '__name__', what)} runs in float32"
         node.meta["role"] = role
 
@@ -73,22 +73,22 @@ def _obstacle(layer: nn.Conv2d | nn.Linear, alone: bool) -> str:
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode != "zeros":
             return f"it pads with padding_mode={layer.padding_mode!r}"
-        uneven = [d for d, k in zip(layer.dilation, layer.kernel_size) if d * (k - 1) % 2]
+        uneven = [d for d, k in zip(layer.dilation, layer.kernel_size, strict=True) if d * (k - 1) % 2]
         if layer.padding == "same" and uneven:
             return "it pads more on one side than on the other"
     return ""
 
 
-def readers(node: fx.Node) -> Iterator[fx.Node]:
+def consumers(node: fx.Node) -> Iterator[fx.Node]:
     """What reads the activation at ``node``, directly or as it is passed on."""
     for user in node.users:
         if user.meta["role"] == "passes":
-            yield from readers(user)
+            yield from consumers(user)
         else:
             yield user
 
 
-def grid_of(node: fx.Node) -> fx.Node:
+def quantizer_of(node: fx.Node) -> fx.Node:
     """Where the activation at ``node`` was quantized."""
     while node.meta["role"] == "passes":
         node = node.all_input_nodes[0]

@@ -45,11 +45,11 @@ def sums(z, y):
 
 
 def path(z, y):
-    penalties, betas = zip(*channel_lasso.path(*sums(z, y)))
+    penalties, betas = zip(*channel_lasso.path(*sums(z, y)), strict=True)
     return np.array(penalties), torch.stack(betas).numpy()
 
 
-# --- the path ------------------------------------------------------------------------------------------------------------
+# --- the path ---------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +84,7 @@ def test_optimality_also_with_fewer_samples_than_channels(seed, channels, sample
     assert (np.diff(penalties) <= 0).all()
     assert penalties[-1] == 0
     scale = penalties[0]
-    for penalty, beta in zip(penalties, betas):
+    for penalty, beta in zip(penalties, betas, strict=True):
         correlation = z.T @ (y - z @ beta)
         assert (abs(correlation) <= penalty + 1e-6 * scale).all()
         used = beta != 0
@@ -121,7 +121,7 @@ def test_orthogonal_channels_enter_in_the_order_of_their_correlations_ties_inclu
         assert channel_lasso.select(gram, correlation, count).tolist() == expected
 
 
-# --- the choice -----------------------------------------------------------------------------------------------------------
+# --- the choice -------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=20, deadline=None)
@@ -168,7 +168,7 @@ def test_a_count_out_of_range_is_refused(count):
         channel_lasso.select(torch.eye(3).double(), torch.ones(3).double(), count)
 
 
-# --- the method -----------------------------------------------------------------------------------------------------------
+# --- the method -------------------------------------------------------------------------------------------------------
 
 
 def contributions(model, reference, name, seen=None):
@@ -226,12 +226,12 @@ def test_layers_in_turn_with_least_squares_in_between():
     assert report.skipped == {"6": "not named", "8": "not named"}
 
 
-def test_norms_are_over_all_readers_and_one_where_nothing_reads():
+def test_norms_are_over_all_consumers_and_one_where_nothing_reads():
     left, right = nn.Conv2d(3, 2, 2), nn.Linear(8, 5)
     left.weight.data[:, 1] = 0
     right.weight.data[:, 2:4] = 0
     units = {"0": torch.tensor([0, 1, -1]), "1": torch.tensor([0, 0, 1, 1, 2, 2, -1, -1])}
-    candidate = consumers.Candidate("x", 3, {}, units)
+    candidate = consumers.Candidate("x", surgery.Group(3, {}, units, {}))
     norms = channel_lasso._norms(nn.Sequential(left, right), candidate)
     first = left.weight[:, 0].square().sum() + right.weight[:, :2].square().sum()
     expected = torch.stack([first.sqrt(), torch.tensor(1.0), right.weight[:, 4:6].norm()])

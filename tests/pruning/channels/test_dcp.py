@@ -29,7 +29,7 @@ def data(layer, x, weight=1.0, seed=0):
     return dcp.Losses(x, targets, labels, dcp.train_head(layer, targets, labels, steps=20), weight)
 
 
-# --- the losses ------------------------------------------------------------------------------------------------------------
+# --- the losses -------------------------------------------------------------------------------------------------------
 
 
 def test_the_two_losses_by_hand():
@@ -68,7 +68,7 @@ def test_features_of_a_linear_layer_are_its_channels():
     assert dcp.train_head(layer, torch.randn(9, 4), torch.arange(9) % 2, steps=1)[0].num_features == 4
 
 
-# --- the gradient -----------------------------------------------------------------------------------------------------------
+# --- the gradient -----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=20, deadline=None)
@@ -107,7 +107,7 @@ def test_gradient_of_more_images_than_one_batch_is_of_the_mean():
     torch.testing.assert_close(found, layer.weight.grad.norm(dim=0), rtol=1e-4, atol=1e-6)
 
 
-# --- the choice --------------------------------------------------------------------------------------------------------------
+# --- the choice -------------------------------------------------------------------------------------------------------
 
 
 def test_orthonormal_channels_join_in_the_order_of_their_weights():
@@ -174,7 +174,7 @@ def test_it_stops_when_the_loss_no_longer_changes():
     assert lengths == [5, 3, 1]
 
 
-# --- the method --------------------------------------------------------------------------------------------------------------
+# --- the method -------------------------------------------------------------------------------------------------------
 
 
 def test_the_pruned_network_is_the_one_with_the_chosen_weights():
@@ -230,7 +230,7 @@ class Twice(nn.Module):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match=r"'a' is read by \['b', 'c'\]; DCP judges by one reader"):
+    with pytest.raises(ValueError, match=r"'a' is read by \['b', 'c'\]; DCP judges by one consumer"):
         dcp.prune(Fork(), torch.zeros(1, 4), {"a": 0.5}, torch.randn(9, 4), torch.zeros(9).long())
     with pytest.raises(ValueError, match="'b' is called 2 times in one run"):
         dcp.prune(Twice(), torch.zeros(1, 4), {"a": 0.5}, torch.randn(9, 4), torch.zeros(9).long())

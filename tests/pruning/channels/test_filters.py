@@ -29,7 +29,7 @@ def by_values(values):
     return lambda layer, data: torch.tensor(values[len(layer.weight)])
 
 
-# --- the arithmetic of the paper ------------------------------------------------------------------------------------
+# --- the arithmetic of the paper --------------------------------------------------------------------------------------
 
 
 def test_vgg_16_a():
@@ -248,7 +248,7 @@ def test_a_layer_that_runs_twice_is_ranked_by_its_weights_only():
         filters.prune(model, x, 0.5, criterion=criteria.apoz, data=x)
 
 
-# --- data ---------------------------------------------------------------------------------------------------------------
+# --- data -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["apoz", "hrank", "entropy", "taylor", "batch_norm_scale"])
@@ -315,7 +315,7 @@ def test_fractions_of_chosen_layers(unchanged):
     assert "0" not in report.kept_outputs
 
 
-def test_one_layer_speaks_for_its_group():
+def test_the_fraction_of_one_layer_holds_for_its_group():
     model = Coupled()
     for names in (["left"], ["right"], ["depthwise"], ["left", "right"]):
         pruned, _ = filters.prune(model, IMAGE, dict.fromkeys(names, 0.5))
@@ -343,7 +343,7 @@ def test_masked_layers_are_left_alone(unchanged):
     assert "mask" in report.skipped["0"]
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan, math.inf])

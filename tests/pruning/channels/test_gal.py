@@ -7,6 +7,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 from compress_lib.models import zoo
+from compress_lib.pruning import surgery
 from compress_lib.pruning.channels import consumers, gal
 from compress_lib.training import accuracy
 
@@ -21,7 +22,7 @@ def network(seed=0) -> nn.Sequential:
     ).eval()  # fmt: skip
 
 
-# --- FISTA -----------------------------------------------------------------------------------------------------------------
+# --- FISTA ------------------------------------------------------------------------------------------------------------
 
 
 def problem(seed, size=8):
@@ -31,7 +32,7 @@ def problem(seed, size=8):
 
 
 def descend(x, y, penalty, steps, momentum=True):
-    """Minimise ‖xm − y‖²/2 + penalty ‖m‖₁ over m ≥ 0; all solutions on the way."""
+    """Minimize ‖xm − y‖²/2 + penalty ‖m‖₁ over m ≥ 0; all solutions on the way."""
     x, y = torch.from_numpy(x), torch.from_numpy(y)
     lr = 1 / torch.linalg.matrix_norm(x.T @ x, 2).item()
     point = solution = torch.ones(x.shape[1], dtype=torch.float64)
@@ -83,7 +84,8 @@ def test_without_momentum_the_objective_falls_as_ista_promises():
     peer = Lasso(penalty / len(y), fit_intercept=False, positive=True, tol=1e-12, max_iter=10**6).fit(x, y)
     best = objective(x, y, penalty, peer.coef_)
     bound = np.linalg.norm(x.T @ x, 2) * ((1 - peer.coef_) ** 2).sum()
-    for k, (m, plain) in enumerate(zip(descend(x, y, penalty, 300), descend(x, y, penalty, 300, momentum=False)), 1):
+    fast, plain_steps = descend(x, y, penalty, 300), descend(x, y, penalty, 300, momentum=False)
+    for k, (m, plain) in enumerate(zip(fast, plain_steps, strict=True), 1):
         assert objective(x, y, penalty, m) - best <= 2 * bound / (k + 1) ** 2 + 1e-9
         assert objective(x, y, penalty, plain) - best <= bound / (2 * k) + 1e-9
 
@@ -100,27 +102,28 @@ def test_one_step_by_hand():
     torch.testing.assert_close(ahead, later + pull * torch.tensor([-0.15, -0.05, 0.0]))
 
 
-# --- masks -------------------------------------------------------------------------------------------------------------------
+# --- masks ------------------------------------------------------------------------------------------------------------
 
 
 def test_masks_are_multiplied_where_channels_are_read_and_can_be_folded():
     model = network()
-    found, _ = consumers.candidates(model, IMAGES[:2])
+    found, _ = consumers.candidates(surgery.Coupling(model, IMAGES[:2]))
     assert [candidate.layer for candidate in found] == ["0", "4"]
     torch.manual_seed(0)
     masks = [torch.rand(candidate.size) for candidate in found]
     expected = nn.functional.conv2d(model[:4](IMAGES) * masks[0].view(1, -1, 1, 1), model[4].weight, model[4].bias)
     expected = model[7]((expected.relu() * masks[1].view(1, -1, 1, 1)).flatten(1))
-    hooks = [hook for candidate, mask in zip(found, masks) for hook in gal._multiply(model, candidate, mask)]
+    pairs = zip(found, masks, strict=True)
+    hooks = [hook for candidate, mask in pairs for hook in gal._multiply(model, candidate, mask)]
     torch.testing.assert_close(model(IMAGES), expected)
     for hook in hooks:
         hook.remove()
-    for candidate, mask in zip(found, masks):
+    for candidate, mask in zip(found, masks, strict=True):
         consumers.scale_(model, candidate, mask)
     torch.testing.assert_close(model(IMAGES), expected)
 
 
-# --- the method ---------------------------------------------------------------------------------------------------------------
+# --- the method -------------------------------------------------------------------------------------------------------
 
 
 def test_channels_that_do_nothing_go():
@@ -171,7 +174,8 @@ def test_the_same_seed_gives_the_same_network_and_all_else_is_left_alone():
     first, second, other = (gal.prune(model, IMAGES[:2], IMAGES, seed=seed, **options)[0] for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    one, other = first.state_dict().values(), second.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert not torch.equal(first[7].bias, other[7].bias)
     assert model.training
     assert not model[4]._forward_pre_hooks

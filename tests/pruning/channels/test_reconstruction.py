@@ -43,7 +43,7 @@ def same(model, before):
     return all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-# --- patches ---------------------------------------------------------------------------------------------------------
+# --- patches ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,7 +122,7 @@ def test_positions_are_drawn_per_image_without_repetition_and_from_the_seed():
     assert whole.gram[0, 1] == 50 * ramps[0].sum()  # each position once
 
 
-# --- the solution ------------------------------------------------------------------------------------------------------
+# --- the solution -----------------------------------------------------------------------------------------------------
 
 
 def remove(model, removals):
@@ -329,7 +329,7 @@ def test_half_of_a_layer_of_the_real_network(fashion):
     assert accuracy(fitted, *unseen) > 0.9
 
 
-# --- batch normalisation -------------------------------------------------------------------------------------------------
+# --- batch normalization ----------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_statistics_are_averages_over_the_batches():
@@ -372,7 +372,7 @@ def test_recalibration_repairs_statistics_that_are_wrong(fashion):
 
 
 def test_recalibration_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
+    with pytest.raises(ValueError, match="Sequential has no batch normalization"):
         recalibrate_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)), IMAGES)
     with pytest.raises(ValueError, match="images is empty"):
         recalibrate_batch_norm(network(), IMAGES[:0])

@@ -10,10 +10,11 @@ from torch import nn
 
 from compress_lib import training
 from compress_lib.models import zoo
-from compress_lib.pruning.channels import slimming
+from compress_lib.pruning import surgery
+from compress_lib.pruning.channels import selection, slimming
 
 
-def randomised(model, seed=0):
+def randomized(model, seed=0):
     """Scales of both signs, and statistics unlike the initial ones."""
     torch.manual_seed(seed)
     for layer in model.modules():
@@ -25,11 +26,11 @@ def randomised(model, seed=0):
     return model.eval()
 
 
-# --- the penalty and the proximal step ------------------------------------------------------------------------------
+# --- the penalty and the proximal step --------------------------------------------------------------------------------
 
 
 def test_penalty_is_the_sum_of_scales_and_its_gradient_the_sign(network):
-    randomised(network)
+    randomized(network)
     found = slimming.penalty(network)
     assert found.item() == pytest.approx(np.abs(network[1].weight.detach().numpy()).sum())
     (0.3 * found).backward()
@@ -37,7 +38,7 @@ def test_penalty_is_the_sum_of_scales_and_its_gradient_the_sign(network):
     assert network[0].weight.grad is None and network[1].bias.grad is None
 
 
-def test_all_normalisations_count():
+def test_all_normalizations_count():
     model = zoo.build("resnet-20")
     layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert slimming.penalty(model).item() == sum(layer.num_features for layer in layers)
@@ -47,7 +48,7 @@ def test_all_normalisations_count():
 
 @settings(max_examples=50, deadline=None)
 @given(scale=st.floats(-3, 3, width=32), amount=st.floats(0, 2))
-def test_soft_threshold_is_the_minimiser(scale, amount):
+def test_soft_threshold_is_the_minimizer(scale, amount):
     """Of ½(u − γ)² + τ|u|, which lies between 0 and γ."""
     layer = nn.BatchNorm1d(1)
     layer.weight.data.fill_(scale)
@@ -63,7 +64,7 @@ def test_soft_threshold_is_the_minimiser(scale, amount):
 
 
 def test_soft_threshold_touches_scales_only(network):
-    randomised(network)
+    randomized(network)
     before = copy.deepcopy(network.state_dict())
     slimming.soft_threshold_(network, 0.5)
     changed = [name for name, tensor in network.state_dict().items() if not torch.equal(before[name], tensor)]
@@ -78,10 +79,10 @@ def test_training_with_the_proximal_step_reaches_exact_zeros_and_the_penalty_doe
     )
     by_prox = copy.deepcopy(by_gradient)
 
-    def penalised(model, images, labels):
+    def penalized(model, images, labels):
         return training.cross_entropy(model, images, labels) + 0.2 * slimming.penalty(model)
 
-    training.fit(by_gradient, *fashion, **run, objective=penalised)
+    training.fit(by_gradient, *fashion, **run, objective=penalized)
     training.fit(by_prox, *fashion, **run, after_step=lambda model, lr: slimming.soft_threshold_(model, lr * 2))
     assert 0 < by_gradient[1].weight.abs().min() < 1e-4
     zeros = int((by_prox[1].weight == 0).sum())
@@ -91,7 +92,7 @@ def test_training_with_the_proximal_step_reaches_exact_zeros_and_the_penalty_doe
     assert report.kept_outputs["0"].tolist() == by_prox[1].weight.nonzero().flatten().tolist()
 
 
-# --- one threshold for the whole network ----------------------------------------------------------------------------
+# --- one threshold for the whole network ------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,17 +100,25 @@ def test_training_with_the_proximal_step_reaches_exact_zeros_and_the_penalty_doe
     scores=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=4),
     fraction=st.floats(0, 1),
 )
-def test_smallest_by_brute_force(scores, fraction):
+def test_units_below_one_threshold_by_brute_force(scores, fraction):
     pooled = [(score, g, i) for g, group in enumerate(scores) for i, score in enumerate(group)]
     expected = {(g, i) for _, g, i in sorted(pooled)[: round(fraction * len(pooled))]}
-    found = slimming.smallest([torch.tensor(group).float() for group in scores], fraction)
-    assert [mask.shape for mask in found] == [(len(group),) for group in scores]
-    assert {(g, i) for g, mask in enumerate(found) for i in mask.nonzero().flatten().tolist()} == expected
+    vectors = [torch.tensor(group).float() for group in scores]
+    counts = selection.counts_below_threshold(vectors, fraction)
+    assert counts == [sum(g == own for own, _ in expected) for g in range(len(scores))]
+    for g, (vector, count) in enumerate(zip(vectors, counts, strict=True)):
+        group = surgery.Group(len(vector), {"layer": torch.arange(len(vector))}, {}, {})
+        if count < group.size:
+            assert set(selection._lowest(group, vector, count)) == {i for own, i in expected if own == g}
+        else:
+            assert selection._lowest(group, vector, count) == [
+                i for i in vector.argsort(stable=True).tolist() if i != vector.tolist().index(vector.max())
+            ]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.4, 0.7])
 def test_vgg_keeps_what_a_global_percentile_keeps(fraction):
-    model = randomised(zoo.build("vgg-small"))
+    model = randomized(zoo.build("vgg-small"))
     before = copy.deepcopy(model.state_dict())
     x = torch.randn(2, 1, 28, 28)
     smaller, report = slimming.prune(model, x, fraction)
@@ -121,14 +130,14 @@ def test_vgg_keeps_what_a_global_percentile_keeps(fraction):
         kept = report.kept_outputs.get(name, torch.arange(norm.num_features))
         assert kept.tolist() == stays.tolist(), name
         assert smaller.get_submodule(name).out_channels == len(stays)
-    assert report.skipped["classifier.1"] == "no batch normalisation"
+    assert report.skipped["classifier.1"] == "no batch normalization"
     assert "output" in report.skipped["classifier.3"]
     assert report.warnings == []
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_channels_that_a_residual_stage_adds_up_go_only_if_all_their_scales_are_small():
-    model = randomised(zoo.build("resnet-20"))
+    model = randomized(zoo.build("resnet-20"))
     norms = dict(model.named_modules())
     stream = ["bn1", "stage1.0.bn2", "stage1.1.bn2", "stage1.2.bn2"]
     with torch.no_grad():
@@ -146,7 +155,7 @@ def test_channels_that_a_residual_stage_adds_up_go_only_if_all_their_scales_are_
 
 
 def test_a_layer_keeps_its_largest_channel():
-    model = randomised(zoo.build("vgg-small"))
+    model = randomized(zoo.build("vgg-small"))
     with torch.no_grad():
         model.features[4].weight.mul_(1e-6)
     strongest = int(model.features[4].weight.abs().argmax())
@@ -159,24 +168,24 @@ def test_a_layer_keeps_its_largest_channel():
 
 
 def test_excluded_groups_do_not_count():
-    model = randomised(zoo.build("vgg-small"))
+    model = randomized(zoo.build("vgg-small"))
     smaller, report = slimming.prune(model, torch.randn(2, 1, 28, 28), 0.5, exclude=["features.0", "features.20"])
     assert smaller.features[0].out_channels == 16 and smaller.features[20].out_channels == 64
     assert sum(smaller.features[i].out_channels for i in (3, 7, 10, 14, 17)) == (288 - 80) // 2
     assert report.skipped["features.0"] == report.skipped["features.20"] == "excluded"
 
 
-def test_a_normalisation_without_scales_cannot_be_ranked():
+def test_a_normalization_without_scales_cannot_be_ranked():
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)
     model = nn.Sequential(*layers, nn.Conv2d(6, 2, 1))
     nn.init.normal_(model[3].weight)
     smaller, report = slimming.prune(model, torch.randn(2, 1, 8, 8), 0.5)
     assert (smaller[0].out_channels, smaller[2].out_channels) == (4, 3)
-    assert report.skipped["0"] == "no batch normalisation"
+    assert report.skipped["0"] == "no batch normalization"
 
 
 def test_a_channel_with_zero_scale_still_emits_its_shift():
-    model = randomised(zoo.build("vgg-small"))
+    model = randomized(zoo.build("vgg-small"))
     with torch.no_grad():
         model.features[4].weight[2] = 0
         model.features[4].bias[2] = 3.0
@@ -205,5 +214,5 @@ def test_bad_arguments(network):
         with pytest.raises(ValueError, match="amount must be finite and at least 0"):
             slimming.soft_threshold_(network, amount)
     for function in (slimming.penalty, lambda model: slimming.soft_threshold_(model, 0.1)):
-        with pytest.raises(ValueError, match="has no batch normalisation with scales"):
+        with pytest.raises(ValueError, match="has no batch normalization with scales"):
             function(nn.Sequential(nn.Linear(2, 2)))

@@ -54,7 +54,7 @@ def cost(x, removed):
     return (x[:, removed].sum(1) ** 2).sum()
 
 
-# --- the greedy core -----------------------------------------------------------------------------------------------------
+# --- the greedy core --------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,7 +110,7 @@ def test_scales_of_channels_that_contribute_nothing_are_one():
     assert thinet.channel_scales(gram, gram.sum(1), torch.tensor([0, 2])).tolist() == [1, 1]
 
 
-# --- contributions ---------------------------------------------------------------------------------------------------------
+# --- contributions ----------------------------------------------------------------------------------------------------
 
 
 def single_outputs(layer, x, units, size):
@@ -130,27 +130,27 @@ def single_outputs(layer, x, units, size):
 @pytest.mark.parametrize("layer", ["0", "3"])
 def test_gram_matrix_is_of_the_contributions(layer):
     model = network()
-    (candidate,), _ = consumers.candidates(model, IMAGES[:2], [layer])
-    ((reader, units),) = candidate.readers.items()
-    ((x, y),) = watching.calls(model, reader, IMAGES)
-    z = single_outputs(model.get_submodule(reader), x, units, candidate.size)
+    (candidate,), _ = consumers.candidates(surgery.Coupling(model, IMAGES[:2]), [layer])
+    ((consumer, units),) = candidate.consumers.items()
+    ((x, y),) = watching.calls(model, consumer, IMAGES)
+    z = single_outputs(model.get_submodule(consumer), x, units, candidate.size)
     gram, correlation = consumers.measure(model, candidate, IMAGES, samples=ALL)
     torch.testing.assert_close(gram, z @ z.T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(correlation, gram.sum(1))  # without a reference the target is the sum of all
-    bias = model.get_submodule(reader).bias.view(1, -1, *[1] * (y.dim() - 2))
+    bias = model.get_submodule(consumer).bias.view(1, -1, *[1] * (y.dim() - 2))
     torch.testing.assert_close(z.sum(0), (y - bias).detach().flatten().double(), rtol=1e-4, atol=1e-5)
 
 
-def test_several_readers_stack_and_other_channels_are_the_rest():
+def test_several_consumers_stack_and_other_channels_are_the_rest():
     torch.manual_seed(0)
     model, reference = Branches().eval(), Branches().eval()
-    (candidate,), _ = consumers.candidates(model, IMAGES[:2], ["stem"])
-    assert list(candidate.readers) == ["left", "right"]
+    (candidate,), _ = consumers.candidates(surgery.Coupling(model, IMAGES[:2]), ["stem"])
+    assert list(candidate.consumers) == ["left", "right"]
     stacked, targets = [], []
-    for reader, units in candidate.readers.items():
-        layer = model.get_submodule(reader)
-        ((x, _),) = watching.calls(model, reader, IMAGES)
-        ((_, y),) = watching.calls(reference, reader, IMAGES)
+    for consumer, units in candidate.consumers.items():
+        layer = model.get_submodule(consumer)
+        ((x, _),) = watching.calls(model, consumer, IMAGES)
+        ((_, y),) = watching.calls(reference, consumer, IMAGES)
         stacked.append(single_outputs(layer, x, units, 5))
         rest = layer(x * (units == -1).view(1, -1, 1, 1))
         targets.append((y - rest).detach().flatten().double())
@@ -160,11 +160,11 @@ def test_several_readers_stack_and_other_channels_are_the_rest():
     torch.testing.assert_close(correlation, z @ target, rtol=1e-5, atol=1e-4)
 
 
-# --- the method --------------------------------------------------------------------------------------------------------------
+# --- the method -------------------------------------------------------------------------------------------------------
 
 
-def silenced(model, removals):
-    """The law of surgery: the model with zeros for the weights that read the removed channels, by hand."""
+def masked_consumers(model, removals):
+    """The invariant of surgery: the model with zeros for the weights that read the removed channels, by hand."""
     wide = network()
     wide.load_state_dict(model.state_dict())
     wide[3].weight.data[:, removals.get("0", [])] = 0
@@ -181,13 +181,13 @@ def test_layers_are_chosen_in_turn_each_in_the_network_that_the_earlier_ones_lef
     model = network()
     pruned, report = thinet.prune(model, IMAGES[:2], {"3": 0.5, "0": 0.5}, IMAGES, rescale=False, samples=ALL)
     wide, removed = model, {}
-    for layer, reader, size, count in (("0", 3, 8, 4), ("3", 6, 6, 3)):
-        ((x, _),) = watching.calls(wide, str(reader), IMAGES)
-        units = torch.arange(size).repeat_interleave(4 if reader == 6 else 1)
-        z = single_outputs(wide[reader], x, units, size)
+    for layer, consumer, size, count in (("0", 3, 8, 4), ("3", 6, 6, 3)):
+        ((x, _),) = watching.calls(wide, str(consumer), IMAGES)
+        units = torch.arange(size).repeat_interleave(4 if consumer == 6 else 1)
+        z = single_outputs(wide[consumer], x, units, size)
         removed[layer] = thinet.greedy(z @ z.T, count).sort().values.tolist()
         assert gone(report, layer, size) == removed[layer]
-        wide = silenced(model, removed)
+        wide = masked_consumers(model, removed)
     torch.testing.assert_close(pruned(IMAGES), wide(IMAGES))
     assert pruned[3].weight.shape == (3, 4, 3, 3)
     assert report.title == "ThiNet"
@@ -210,7 +210,7 @@ def test_scales_are_multiplied_into_the_weights_that_read():
     assert difference[1] < difference[0]
 
 
-def test_all_readers_of_a_layer_count_and_are_scaled():
+def test_all_consumers_of_a_layer_count_and_are_scaled():
     torch.manual_seed(0)
     model = Branches().eval()
     model.stem.weight.data[3] *= 1e-3
@@ -230,10 +230,10 @@ def test_one_fraction_for_all_layers_and_reasons_for_the_rest():
     assert [len(layer.weight) for layer in thinet.prune(model, IMAGES[:2], 0.99, IMAGES)[0][::3]] == [1, 1, 1]
 
 
-def test_grouped_readers_are_skipped_or_refused():
+def test_grouped_consumers_are_skipped_or_refused():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, 2))
     reason = "it is read by '2', a convolution in 4 groups"
-    _, skipped = consumers.candidates(model, IMAGES[:2])
+    _, skipped = consumers.candidates(surgery.Coupling(model, IMAGES[:2]))
     assert skipped["0"].startswith(reason)
     with pytest.raises(ValueError, match=f"layer '0' cannot lose channels: {reason}"):
         thinet.prune(model, IMAGES[:2], {"0": 0.5}, IMAGES)
@@ -241,11 +241,13 @@ def test_grouped_readers_are_skipped_or_refused():
 
 def test_a_residual_group_is_one_candidate():
     model = zoo.build("resnet-20")
-    found, _ = consumers.candidates(model, torch.zeros(1, 1, 28, 28), ["stage1.0.conv2", "stage1.2.conv2"])
+    found, _ = consumers.candidates(
+        surgery.Coupling(model, torch.zeros(1, 1, 28, 28)), ["stage1.0.conv2", "stage1.2.conv2"]
+    )
     (candidate,) = found
     assert candidate.layer == "stage1.0.conv2"
-    assert {"conv1", "stage1.0.conv2", "stage1.1.conv2", "stage1.2.conv2"} == candidate.outputs.keys()
-    assert {"stage1.0.conv1", "stage2.0.conv1", "stage2.0.shortcut.0"} <= candidate.readers.keys()
+    assert {"conv1", "stage1.0.conv2", "stage1.1.conv2", "stage1.2.conv2"} == candidate.group.outputs.keys()
+    assert {"stage1.0.conv1", "stage2.0.conv1", "stage2.0.shortcut.0"} <= candidate.consumers.keys()
 
 
 @pytest.mark.parametrize(

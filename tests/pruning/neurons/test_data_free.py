@@ -16,7 +16,7 @@ from compress_lib.pruning.neurons import data_free
 def by_hand(weight, bias, next_weight, count):
     """The algorithm of the paper, pair by pair; a dict of neurons that are left, and the steps."""
     norms = [np.linalg.norm(w) or 1.0 for w in weight]
-    incoming = {i: np.append(w, b) / norms[i] for i, (w, b) in enumerate(zip(weight, bias))}
+    incoming = {i: np.append(w, b) / norms[i] for i, (w, b) in enumerate(zip(weight, bias, strict=True))}
     outgoing = {i: next_weight[:, i] * norms[i] for i in range(len(weight))}
     steps = []
     for _ in range(count):
@@ -145,7 +145,8 @@ def test_prune_equals_merging_then_cutting_by_hand():
     unmerged, same = data_free.prune(model, x[:2], {"3": 2, "1": 3}, merge=False)
     assert same.kept_outputs["3"].tolist() == keep3
     cut, _ = surgery.remove(model, x[:2], {"1": [step[0] for step in steps1], "3": sorted({*range(6)} - {*keep3})})
-    assert all(torch.equal(a, b) for a, b in zip(cut.state_dict().values(), unmerged.state_dict().values()))
+    one, other = cut.state_dict().values(), unmerged.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 

@@ -25,7 +25,7 @@ def mlp():
 HIDDEN = {"0": "2", "2": "4"}
 
 
-# --- penalties and the proximal step --------------------------------------------------------------------------------
+# --- penalties and the proximal step ----------------------------------------------------------------------------------
 
 
 def test_penalties_by_hand(mlp):
@@ -47,12 +47,12 @@ def test_the_gradient_at_a_dead_neuron_is_zero_not_nan(mlp):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**16), amount=st.floats(0.01, 3), dim=st.integers(0, 1))
-def test_group_threshold_is_the_minimiser(seed, amount, dim):
+def test_group_threshold_is_the_minimizer(seed, amount, dim):
     """Of ½‖u − w‖² + τ Σ‖u_g‖, found numerically from a smoothed norm, group by group."""
     torch.manual_seed(seed)
     weight = torch.randn(3, 4).double()
     found = dropneuron.shrunk(weight, amount, dim)
-    for w, u in zip(weight, found) if dim == 1 else zip(weight.T, found.T):
+    for w, u in zip(weight, found, strict=True) if dim == 1 else zip(weight.T, found.T, strict=True):
         best = scipy.optimize.minimize(_objective, 0.5 * w.numpy(), (w.numpy(), amount), jac=True, tol=1e-10)
         np.testing.assert_allclose(u.numpy(), best.x, atol=1e-4)
         assert (u == 0).all() == (w.norm() <= amount)
@@ -81,7 +81,7 @@ def test_shrink_treats_rows_of_the_maker_and_columns_of_the_reader(mlp):
     middle = dropneuron.shrunk(dropneuron.shrunk(before[1], 0.2, 0), 0.3, 1)
     torch.testing.assert_close(mlp[2].weight.detach(), middle)
     torch.testing.assert_close(mlp[4].weight.detach(), dropneuron.shrunk(before[2], 0.2, 0))
-    assert all(torch.equal(mlp[i].bias, b) for i, b in zip((0, 2, 4), biases))
+    assert all(torch.equal(mlp[i].bias, b) for i, b in zip((0, 2, 4), biases, strict=True))
 
 
 def proximal_of_the_sum(weight, rows, columns):
@@ -126,7 +126,7 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     def plain(model, images, labels):
         return F.cross_entropy(model(images.flatten(1)), labels)
 
-    def penalised(model, images, labels):
+    def penalized(model, images, labels):
         penalty = dropneuron.incoming_penalty(model, HIDDEN) + dropneuron.outgoing_penalty(model, HIDDEN)
         return plain(model, images, labels) + 0.02 * penalty
 
@@ -137,7 +137,7 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     torch.manual_seed(0)
     by_gradient = nn.Sequential(nn.Linear(784, 30), nn.ReLU(), nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 10))
     by_prox = copy.deepcopy(by_gradient)
-    training.fit(by_gradient, images, labels, **run, objective=penalised)
+    training.fit(by_gradient, images, labels, **run, objective=penalized)
     training.fit(by_prox, images, labels, **run, objective=plain, after_step=shrink)
     smallest = by_gradient[0].weight.norm(dim=1).min()
     assert 0 < smallest < 1e-6  # close, and no closer than the last step was long
@@ -146,9 +146,9 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
     assert dead[0] >= 10 and dead[1] >= 5
     smaller, _ = dropneuron.prune(by_prox, images[:2].flatten(1).float())
     assert smaller[0].out_features <= 20 and smaller[2].out_features <= 15
-    # Both minimise the same objective, so the strength is the right one.
+    # Both minimize the same objective, so the strength is the right one.
     x = data.normalize(images)
-    a, b = (penalised(model, x, labels).item() for model in (by_gradient, by_prox))
+    a, b = (penalized(model, x, labels).item() for model in (by_gradient, by_prox))
     assert b == pytest.approx(a, rel=0.02)
 
 
@@ -160,9 +160,9 @@ def test_proximal_training_reaches_exact_zeros_and_sub_gradients_do_not(fashion)
 def test_removal_leaves_the_function_unchanged(seed):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double()
-    silent, unheard = (torch.rand(n) < 0.4 for n in (5, 4)), (torch.rand(n) < 0.3 for n in (5, 4))
+    constant, unread = (torch.rand(n) < 0.4 for n in (5, 4)), (torch.rand(n) < 0.3 for n in (5, 4))
     with torch.no_grad():
-        for i, rows, columns in zip((0, 2), silent, unheard):
+        for i, rows, columns in zip((0, 2), constant, unread, strict=True):
             model[i].weight[rows] = 0
             model[i + 2].weight[:, columns] = 0
     before = copy.deepcopy(model.state_dict())
@@ -211,7 +211,7 @@ def test_one_removal_leads_to_another_in_both_directions(mlp):
     with torch.no_grad():
         mlp[2].weight.fill_(0)
         mlp[2].weight[0, 0] = mlp[2].weight[1, 1] = mlp[2].weight[2, 2:] = mlp[2].weight[3, 2:] = 1.0
-        mlp[4].weight[:, 0] = 0  # neuron 0 of "2" is unheard, and with it neuron 0 of "0"
+        mlp[4].weight[:, 0] = 0  # neuron 0 of "2" is unread, and with it neuron 0 of "0"
         mlp[0].weight[1] = 0  # neuron 1 of "0" is silent, and with it neuron 1 of "2"
     smaller, report = dropneuron.prune(mlp, torch.randn(2, 6).double())
     assert report.kept_outputs["0"].tolist() == [2, 3, 4]
@@ -232,7 +232,7 @@ def test_a_layer_that_vanishes_keeps_one_idle_neuron(mlp):
 def test_nothing_to_remove(mlp):
     smaller, report = dropneuron.prune(mlp, torch.randn(2, 6).double())
     assert report.rows == [] and smaller is not mlp
-    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), mlp.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), mlp.state_dict().values(), strict=True))
 
 
 def test_hidden_neurons_are_what_chains_finds():

@@ -1,7 +1,7 @@
 import copy
 import pickle
 
-import law
+import invariant
 import pytest
 import torch
 import torchvision
@@ -34,7 +34,7 @@ def mixed() -> nn.Sequential:
         nn.LayerNorm(10),
         nn.Linear(10, 2, bias=False),
     )
-    return law.randomize_(model).float().eval()
+    return invariant.randomize_(model).float().eval()
 
 
 def narrowed(model=None) -> tuple[nn.Module, nn.Module]:
@@ -55,20 +55,20 @@ def assert_same(a: nn.Module, b: nn.Module) -> None:
 def test_cut_a_linear_layer():
     layer = nn.Linear(4, 3)
     whole = copy.deepcopy(layer)
-    cutting.cut(layer, torch.tensor([0, 2]), torch.tensor([1, 3]))
+    cutting.cut_(layer, torch.tensor([0, 2]), torch.tensor([1, 3]))
     assert torch.equal(layer.weight, whole.weight[[0, 2]][:, [1, 3]])
     assert torch.equal(layer.bias, whole.bias[[0, 2]])
     assert (layer.in_features, layer.out_features) == (2, 2)
-    cutting.cut(layer, None, torch.tensor([1]))
+    cutting.cut_(layer, None, torch.tensor([1]))
     assert torch.equal(layer.weight, whole.weight[[0, 2]][:, [3]])
-    assert cutting.of(layer) == (1, 2)
+    assert cutting.channel_counts(layer) == (1, 2)
 
 
 def test_cut_whole_groups():
     layer = nn.Conv2d(6, 9, 3, groups=3)
     whole = copy.deepcopy(layer)
-    cutting.cut(layer, torch.tensor([0, 1, 2, 6, 7, 8]), torch.tensor([0, 1, 4, 5]))
-    assert (layer.groups, cutting.of(layer), layer.weight.shape) == (2, (4, 6), (6, 2, 3, 3))
+    cutting.cut_(layer, torch.tensor([0, 1, 2, 6, 7, 8]), torch.tensor([0, 1, 4, 5]))
+    assert (layer.groups, cutting.channel_counts(layer), layer.weight.shape) == (2, (4, 6), (6, 2, 3, 3))
     x = torch.randn(1, 6, 4, 4)
     assert torch.equal(layer(x[:, [0, 1, 4, 5]]), whole(x)[:, [0, 1, 2, 6, 7, 8]])
 
@@ -76,7 +76,7 @@ def test_cut_whole_groups():
 def test_cut_the_same_channel_of_each_group():
     layer = nn.Conv1d(6, 4, 1, groups=2, bias=False)
     weight = layer.weight.detach().clone()
-    cutting.cut(layer, torch.tensor([1, 3]), torch.tensor([0, 2, 3, 5]))
+    cutting.cut_(layer, torch.tensor([1, 3]), torch.tensor([0, 2, 3, 5]))
     assert layer.groups == 2
     assert torch.equal(layer.weight, weight[[1, 3]][:, [0, 2]])
 
@@ -87,16 +87,16 @@ def test_cut_the_same_channel_of_each_group():
 def test_groups_stay_equally_wide(outputs, inputs):
     layer = nn.Conv2d(6, 4, 1, groups=2)
     with pytest.raises(ValueError, match="the groups of a convolution would not stay equally wide"):
-        cutting.cut(layer, torch.tensor(outputs), torch.tensor(inputs))
+        cutting.cut_(layer, torch.tensor(outputs), torch.tensor(inputs))
 
 
 @pytest.mark.parametrize(
     "layer", [nn.BatchNorm1d(4), nn.InstanceNorm3d(4, affine=True), nn.BatchNorm2d(4, affine=False)]
 )
-def test_cut_a_normalisation(layer):
-    law.randomize_(nn.Sequential(layer)) if layer.affine else None
+def test_cut_a_normalization(layer):
+    invariant.randomize_(nn.Sequential(layer)) if layer.affine else None
     before = copy.deepcopy(layer.state_dict())
-    cutting.cut(layer, torch.tensor([3, 1]), None)
+    cutting.cut_(layer, torch.tensor([3, 1]), None)
     assert layer.num_features == 2
     for name, tensor in layer.state_dict().items():
         assert torch.equal(tensor, before[name] if name == "num_batches_tracked" else before[name][[3, 1]])
@@ -104,18 +104,18 @@ def test_cut_a_normalisation(layer):
 
 def test_cut_keeps_what_is_frozen_frozen():
     layer = nn.PReLU(3).requires_grad_(False)
-    cutting.cut(layer, torch.tensor([0, 1]), None)
+    cutting.cut_(layer, torch.tensor([0, 1]), None)
     assert layer.num_parameters == 2
     assert not layer.weight.requires_grad
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 1, groups=2)])
-def test_silence(layer):
+def test_zero_other_inputs(layer):
     x = torch.randn(3, 6) if isinstance(layer, nn.Linear) else torch.randn(3, 6, 2, 2)
     blank = x.clone()
     blank[:, [1, 3, 4]] = 0
     expected = layer(blank)
-    cutting.silence(layer, torch.tensor([0, 2, 5]))
+    cutting.zero_other_inputs_(layer, torch.tensor([0, 2, 5]))
     torch.testing.assert_close(layer(x), expected)
 
 
@@ -159,7 +159,7 @@ def test_round_trip_of_other_types(tmp_path, dtype):
 def test_round_trip_of_architectures(tmp_path, name):
     model = torchvision.models.get_model(name, num_classes=3).eval()
     x = torch.randn(2, 3, 64, 64)
-    smaller, _ = surgery.remove(model, x, law.some_units(surgery.groups(model, x), seed=0))
+    smaller, _ = surgery.remove(model, x, invariant.some_units(surgery.groups(model, x), seed=0))
     cutting.save(smaller, tmp_path / "model")
     loaded = cutting.load(tmp_path / "model", torchvision.models.get_model(name, num_classes=3))
     with torch.no_grad():
@@ -203,7 +203,9 @@ OTHERS = {
     "a layer more": (lambda m: m.append(nn.ReLU()), r"\['14'\]"),
     "a layer less": (lambda m: m.pop(13), r"\['13', '13.weight'\]"),
     "no bias": (lambda m: m.__setitem__(11, nn.Linear(10, 10, bias=False)), r"\['11.bias'\]"),
-    "another size of what is not cut": (lambda m: m.__setitem__(12, nn.LayerNorm([1, 10])), r"\['12.weight', '12.bias'\]"),
+    "another size of what is not cut": (
+        lambda m: m.__setitem__(12, nn.LayerNorm([1, 10])), r"\['12.weight', '12.bias'\]"
+    ),
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Each operation in each of its forms: it is followed, and the law holds, or it is refused by name."""
+"""Each operation in each of its forms: it is followed, and the invariant holds, or it is refused by name."""
 
-import law
+import invariant
 import pytest
 import torch
 from torch import nn
@@ -30,9 +30,9 @@ class Between(nn.Module):
 
 def between(operation) -> nn.Module:
     try:
-        return law.randomize_(Between(lambda net, x, y: operation(x, y)))
+        return invariant.randomize_(Between(lambda net, x, y: operation(x, y)))
     except TypeError:
-        return law.randomize_(Between(operation))
+        return invariant.randomize_(Between(operation))
 
 
 def in_place(x, y):
@@ -137,8 +137,8 @@ def test_what_is_followed(form):
     found = {layer: group for group in surgery.groups(model, IMAGE) for layer in group.outputs}
     assert (found["x"].size, found["x"].fixed) == (units, "")
     for seed in range(2):
-        doomed = torch.isin(found["x"].outputs["x"], torch.randperm(units)[: units // (2 - seed) - seed])
-        law.check(model, IMAGE, {"x": doomed.nonzero().flatten().tolist()}, matters=False)
+        removed = torch.isin(found["x"].outputs["x"], torch.randperm(units)[: units // (2 - seed) - seed])
+        invariant.check(model, IMAGE, {"x": removed.nonzero().flatten().tolist()}, matters=False)
 
 
 # Operation, what the reason says.

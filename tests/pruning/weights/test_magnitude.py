@@ -23,7 +23,7 @@ def linear(weight, bias=False) -> nn.Sequential:
     return model
 
 
-# --- against torch.nn.utils.prune ---------------------------------------------------------------------------------
+# --- against torch.nn.utils.prune -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 0.123456, 0.9, 0.999])
@@ -81,7 +81,7 @@ def test_every_kind_of_convolution(layer):
     assert report.rows[0].kind == type(layer).__name__
 
 
-# --- brute force and properties -------------------------------------------------------------------------------------
+# --- brute force and properties ---------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,7 +262,7 @@ def test_nothing_left_has_an_infinite_threshold():
     assert report.rows[0].threshold == math.inf
 
 
-# --- the report ---------------------------------------------------------------------------------------------------------
+# --- the report -------------------------------------------------------------------------------------------------------
 
 
 def test_report_accounts_for_every_parameter(unchanged):
@@ -280,7 +280,7 @@ def test_report_accounts_for_every_parameter(unchanged):
     assert magnitude.prune(pruned, 0.95, exclude=["0"])[1].skipped == report.skipped
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1, 1.5, math.nan, math.inf])

@@ -55,7 +55,7 @@ def test_chosen_sparsities():
     rows = [
         sensitivity.ScanRow(layer, sparsity, result)
         for layer, results in {"a": (0.9, 0.89, 0.5), "b": (0.7, 0.6, 0.1), "c": (0.9, 0.85, 0.88)}.items()
-        for sparsity, result in zip((0.3, 0.5, 0.9), results)
+        for sparsity, result in zip((0.3, 0.5, 0.9), results, strict=True)
     ]
     scan = sensitivity.Scan(rows, baseline=0.9)
     assert scan.sparsities(0.0) == {"a": 0.3, "b": 0.0, "c": 0.3}

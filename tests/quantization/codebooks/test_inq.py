@@ -13,7 +13,7 @@ from compress_lib import training
 from compress_lib.network import masks
 from compress_lib.pruning.weights import magnitude
 from compress_lib.quantization.codebooks import inq
-from compress_lib.quantization.codebooks.inq import Frozen
+from compress_lib.quantization.codebooks.inq import FrozenWeights
 
 finite = st.floats(-(2.0**60), 2.0**60, width=32).filter(lambda w: w == 0 or abs(w) > 2.0**-50)
 layers = st.lists(finite, min_size=1, max_size=30).filter(any)
@@ -133,8 +133,8 @@ def state(model, name="4"):
 @pytest.mark.parametrize("portion", [0.001, 0.3, 0.5, 1])
 def test_a_step_freezes_its_portion_of_every_layer(order, portion):
     model = network()
-    stepped, report = inq.step(model, 3, portion, order=order)
-    for name, row in zip(("0", "4"), report.rows):
+    stepped, report = inq.freeze(model, 3, portion, order=order)
+    for name, row in zip(("0", "4"), report.rows, strict=True):
         weight, found = model.get_submodule(name).weight, state(stepped, name)
         assert row.layer == name
         assert row.frozen == found.frozen.sum() == round(portion * weight.numel())
@@ -149,14 +149,14 @@ def test_a_step_freezes_its_portion_of_every_layer(order, portion):
 
 def test_the_largest_go_first():
     model = network()
-    stepped, _ = inq.step(model, 5, 0.3)
+    stepped, _ = inq.freeze(model, 5, 0.3)
     frozen, magnitudes = state(stepped).frozen, model[4].weight.abs()
     assert magnitudes[frozen].min() >= magnitudes[~frozen].max()
 
 
 def test_a_random_draw_depends_on_the_seed_alone():
     model = network()
-    draws = [state(inq.step(model, 5, 0.5, order="random", seed=seed)[0]).frozen for seed in (1, 1, 2)]
+    draws = [state(inq.freeze(model, 5, 0.5, order="random", seed=seed)[0]).frozen for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     magnitudes = model[4].weight.detach().abs()
@@ -168,7 +168,7 @@ def test_training_moves_the_free_weights_and_no_frozen_one(order):
     model, frozen_before = network(), None
     first = inq.exponents(model[4].weight, 3)
     for portion in inq.SCHEDULES["3 bits"]:
-        model, report = inq.step(model, 3, portion, order=order)
+        model, report = inq.freeze(model, 3, portion, order=order)
         assert (report.rows[1].n1, report.rows[1].n2) == first
         frozen, before = state(model).frozen.clone(), model[4].weight.detach().clone()
         if frozen_before is not None:
@@ -180,13 +180,13 @@ def test_training_moves_the_free_weights_and_no_frozen_one(order):
         assert torch.equal(after[frozen], before[frozen])
         assert (after[~frozen] != before[~frozen]).all()
         frozen_before = frozen, after.clone()
-    plain = inq.finalize(model)
+    plain = inq.deploy(model)
     assert type(plain[4]) is nn.Linear
     assert torch.equal(plain[4].weight, frozen_before[1])
 
 
 def test_frozen_weights_have_no_gradient():
-    model, _ = inq.step(network(), 4, 0.5)
+    model, _ = inq.freeze(network(), 4, 0.5)
     x, labels = images()
     training.cross_entropy(model, x, labels).backward()
     gradient = model[4].parametrizations.weight.original.grad
@@ -214,14 +214,14 @@ def test_the_end_holds_powers_of_two_and_zeros_under_the_old_names():
 def test_the_steps_without_training_end_where_the_single_one_does():
     model = stepped = network()
     for portion in inq.SCHEDULES["4 bits"]:
-        stepped, _ = inq.step(stepped, 4, portion)
+        stepped, _ = inq.freeze(stepped, 4, portion)
     single = inq.quantize(model, 4)[0].state_dict()
-    assert all(torch.equal(t, single[name]) for name, t in inq.finalize(stepped).state_dict().items())
+    assert all(torch.equal(t, single[name]) for name, t in inq.deploy(stepped).state_dict().items())
 
 
 def test_pruned_weights_stay_zero_and_count_for_no_portion():
     pruned, _ = magnitude.prune(network(), {"4": 0.8}, scope="layer")
-    stepped, report = inq.step(pruned, 5, 0.5)
+    stepped, report = inq.freeze(pruned, 5, 0.5)
     zero = ~masks.masks(pruned)["4"]
     kept = zero.numel() - int(zero.sum())
     assert report.rows[1].frozen == int(zero.sum()) + round(0.5 * kept)
@@ -231,10 +231,10 @@ def test_pruned_weights_stay_zero_and_count_for_no_portion():
 
 
 def test_a_mask_put_on_between_the_steps_is_respected():
-    stepped, _ = inq.step(network(), 5, 0.5)
+    stepped, _ = inq.freeze(network(), 5, 0.5)
     pruned, _ = magnitude.prune(stepped, {"4": 0.7}, scope="layer")
     removed = ~masks.masks(pruned)["4"]
-    further, _ = inq.step(pruned, 5, 0.6)
+    further, _ = inq.freeze(pruned, 5, 0.6)
     kept = state(stepped).frozen & ~removed
     assert torch.equal(further[4].weight[kept], stepped[4].weight[kept])
     assert not further[4].weight[removed].any()
@@ -242,7 +242,7 @@ def test_a_mask_put_on_between_the_steps_is_respected():
 
 
 def test_levels_stay_when_a_weight_outgrows_them():
-    stepped, report = inq.step(network(), 3, 0.5)
+    stepped, report = inq.freeze(network(), 3, 0.5)
     place = (~state(stepped).frozen).nonzero()[0]
     with torch.no_grad():
         stepped[4].parametrizations.weight.original[tuple(place)] = 100.0
@@ -252,23 +252,23 @@ def test_levels_stay_when_a_weight_outgrows_them():
 
 def test_layers_by_name_and_what_is_skipped():
     model = network()
-    stepped, report = inq.step(model, {"4": 3}, 0.5)
+    stepped, report = inq.freeze(model, {"4": 3}, 0.5)
     assert [row.layer for row in report.rows] == ["4"]
     assert report.skipped["0.weight"] == "no bits given"
     assert report.skipped["4.bias"] == "biases are not quantized"
     assert torch.equal(stepped[0].weight, model[0].weight)
     with torch.no_grad():
         model[0].weight.zero_()
-    assert inq.step(model, 3, 0.5)[1].skipped["0.weight"] == "all its weights are zero"
+    assert inq.freeze(model, 3, 0.5)[1].skipped["0.weight"] == "all its weights are zero"
     bare, report = inq.quantize(model[4], 3)
     assert report.rows[0].layer == ""
     assert len(bare.weight.unique()) <= 5
 
 
 def test_a_saved_state_goes_into_a_model_of_the_same_steps():
-    stepped, _ = inq.step(network(), 3, 0.5)
+    stepped, _ = inq.freeze(network(), 3, 0.5)
     training.fit(stepped, *images(), epochs=1, seed=0, batch_size=16)
-    other, _ = inq.step(network(seed=1), 3, 0.5)
+    other, _ = inq.freeze(network(seed=1), 3, 0.5)
     other.load_state_dict(stepped.state_dict())
     x, _ = images()
     assert torch.equal(other.eval()(x), stepped(x))
@@ -288,24 +288,24 @@ def test_a_saved_state_goes_into_a_model_of_the_same_steps():
     ],
 )
 def test_what_a_further_step_refuses(arguments, error, message):
-    stepped, _ = inq.step(network(), 3, 0.5)
+    stepped, _ = inq.freeze(network(), 3, 0.5)
     before = copy.deepcopy(stepped.state_dict())
     with pytest.raises(error, match=message):
-        inq.step(stepped, *arguments)
+        inq.freeze(stepped, *arguments)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stepped.state_dict().items())
 
 
 def test_an_unknown_order_bad_weights_and_an_early_end_are_refused():
     model = network()
     with pytest.raises(ValueError, match="order must be 'largest' or 'random', got 'smallest'"):
-        inq.step(model, 3, 0.5, order="smallest")
-    stepped, _ = inq.step(model, 3, 0.5)
+        inq.freeze(model, 3, 0.5, order="smallest")
+    stepped, _ = inq.freeze(model, 3, 0.5)
     with pytest.raises(ValueError, match=r"\['0', '4'\] have weights that are not frozen"):
-        inq.finalize(stepped)
+        inq.deploy(stepped)
     with torch.no_grad():
         stepped[4].parametrizations.weight.original.fill_(math.nan)
     with pytest.raises(ValueError, match="layer '4': weights must be finite"):
-        inq.step(stepped, 3, 1)
+        inq.freeze(stepped, 3, 1)
 
 
 def test_the_schedules_rise_to_all():
@@ -317,5 +317,5 @@ def test_the_schedules_rise_to_all():
 
 def test_the_parametrization_selects():
     frozen = torch.tensor([True, False])
-    module = Frozen(frozen, torch.tensor([0.5, 0.0]), 3, -1, -2, 0)
+    module = FrozenWeights(frozen, torch.tensor([0.5, 0.0]), 3, -1, -2, 0)
     assert module(torch.tensor([math.nan, 7.0])).tolist() == [0.5, 7.0]

@@ -239,9 +239,9 @@ def test_bad_weights_and_arguments_are_refused():
 def test_gradient_of_a_centroid_is_the_sum_over_its_weights():
     model = network().double()
     pruned, _ = magnitude.prune(model, 0.5)
-    shared, _ = kmeans.share(pruned, 5)
+    shared, _ = kmeans.convert(pruned, 5)
     images, labels = normal(8, 1, 8, 8, dtype=torch.float64), torch.arange(8)
-    dense = kmeans.finalize(shared)
+    dense = kmeans.deploy(shared)
     for net in (shared, dense):
         F.cross_entropy(net(images), labels).backward()
     for i in (0, 4, 6):
@@ -253,13 +253,13 @@ def test_gradient_of_a_centroid_is_the_sum_over_its_weights():
 
 
 def test_gradient_by_finite_differences():
-    shared, _ = kmeans.share(nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 2)).double(), 4)
+    shared, _ = kmeans.convert(nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 2)).double(), 4)
     images = normal(3, 2, 3, 3, dtype=torch.float64)
     names = [name for name, _ in shared.named_parameters() if name.endswith("original")]
     codebooks = tuple(shared.get_parameter(name).detach().clone().requires_grad_() for name in names)
 
     def loss(*books):
-        return torch.func.functional_call(shared, dict(zip(names, books)), images).square().sum()
+        return torch.func.functional_call(shared, dict(zip(names, books, strict=True)), images).square().sum()
 
     assert torch.autograd.gradcheck(loss, codebooks)
 
@@ -267,7 +267,7 @@ def test_gradient_by_finite_differences():
 def test_the_codebook_is_the_parameter_and_training_it_keeps_codes_and_zeros():
     pruned, _ = magnitude.prune(network(), 0.8)
     removed = {name: ~mask for name, mask in masks.masks(pruned).items()}
-    shared, _ = kmeans.share(pruned, {"0": 3, "4": 16, "6": 8})
+    shared, _ = kmeans.convert(pruned, {"0": 3, "4": 16, "6": 8})
     assert [tuple(shared[i].parametrizations.weight.original.shape) for i in (0, 4, 6)] == [(3,), (16,), (8,)]
     before = {i: shared[int(i)].weight.detach().clone() for i in removed}
     optimizer = torch.optim.SGD(shared.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -290,7 +290,7 @@ def test_the_codebook_is_the_parameter_and_training_it_keeps_codes_and_zeros():
 def test_share_takes_what_kmeans_finds_of_the_weights_left():
     pruned, _ = magnitude.prune(network().double(), 0.6)  # double, where a mean taken otherwise differs
     state = {name: tensor.clone() for name, tensor in pruned.state_dict().items()}
-    shared, report = kmeans.share(pruned, {"0": 4, "6": 7}, init="density")
+    shared, report = kmeans.convert(pruned, {"0": 4, "6": 7}, init="density")
     for i, k in ((0, 4), (6, 7)):
         weight = pruned[i].weight.detach()
         expected, left = torch.zeros_like(weight), weight != 0
@@ -314,11 +314,11 @@ def test_zeros_may_be_clustered_too():
     model = nn.Linear(10, 10)
     with torch.no_grad():
         model.weight[:, :7] = 0
-    kept, row = kmeans.share(model, 4)
+    kept, row = kmeans.convert(model, 4)
     assert (kept.weight[:, :7] == 0).all()
     assert row.rows[0].kept == 30
     assert row.rows[0].sparsity == pytest.approx(0.7)
-    clustered, row = kmeans.share(model, 4, keep_zeros=False)
+    clustered, row = kmeans.convert(model, 4, keep_zeros=False)
     assert row.rows[0].kept == 100
     assert (clustered.weight[:, :7] != 0).all()
     assert len(clustered.weight.unique()) == 4
@@ -327,11 +327,11 @@ def test_zeros_may_be_clustered_too():
 def test_finalize_gives_back_an_ordinary_network_and_leaves_the_shared_one_working():
     model = network().eval()
     masked, _ = magnitude.prune(model, 0.5)
-    shared, _ = kmeans.share(masked, 8)
+    shared, _ = kmeans.convert(masked, 8)
     images = normal(3, 1, 8, 8)
     output = shared(images)
-    plain = kmeans.finalize(shared)
-    again = kmeans.finalize(shared)
+    plain = kmeans.deploy(shared)
+    again = kmeans.deploy(shared)
     torch.testing.assert_close(plain(images), output)
     assert torch.equal(shared(images), output)
     assert torch.equal(plain[4].weight, shared[4].weight)
@@ -349,8 +349,8 @@ def test_finalize_gives_back_an_ordinary_network_and_leaves_the_shared_one_worki
 def test_sharing_again_and_other_parametrizations():
     model = network()
     parametrizations.weight_norm(model[4])
-    once, _ = kmeans.share(model, {"4": 16, "6": 8})
-    twice, _ = kmeans.share(once, {"4": 4})
+    once, _ = kmeans.convert(model, {"4": 16, "6": 8})
+    twice, _ = kmeans.convert(once, {"4": 4})
     assert [len(twice[i].parametrizations.weight) for i in (4, 6)] == [1, 1]
     assert [len(twice[i].weight.unique()) for i in (4, 6)] == [4, 8]
     assert len(once[4].weight.unique()) == 16
@@ -362,17 +362,17 @@ def test_modules_used_twice_alone_frozen_or_copied():
     linear = nn.Linear(6, 6)
     linear.weight.requires_grad_(False)
     masked, _ = magnitude.prune(nn.Sequential(linear, nn.ReLU(), linear), 0.5)
-    shared, _ = kmeans.share(masked, 3)
+    shared, _ = kmeans.convert(masked, 3)
     assert shared[0] is shared[2]
     assert not shared[0].parametrizations.weight.original.requires_grad
-    plain = kmeans.finalize(copy.deepcopy(shared))
+    plain = kmeans.deploy(copy.deepcopy(shared))
     assert plain[0] is plain[2]
     assert type(plain[0]) is nn.Linear
     assert not plain[0].weight.requires_grad
     shared(normal(2, 6))
-    alone, report = kmeans.share(nn.Linear(6, 6), 3)
+    alone, report = kmeans.convert(nn.Linear(6, 6), 3)
     assert [row.layer for row in report.rows] == [""]
-    assert len(kmeans.finalize(alone).weight.unique()) == 3
+    assert len(kmeans.deploy(alone).weight.unique()) == 3
     shared.load_state_dict(shared.state_dict())
 
 
@@ -380,7 +380,7 @@ def test_assigning_a_weight_gives_the_mean_of_each_code():
     codes, mask = torch.tensor([[0, 1, 1], [0, 2, 0]]), torch.tensor([[True, True, True], [True, True, False]])
     sharing = SharedWeights(codes.to(torch.uint8), mask, 4)
     assert sharing.right_inverse(torch.tensor([[1.0, 5, 7], [2, 9, 100]])).tolist() == [1.5, 6, 9, 0]
-    shared, _ = kmeans.share(nn.Linear(9, 9), 4)
+    shared, _ = kmeans.convert(nn.Linear(9, 9), 4)
     before = shared.weight.detach().clone()
     shared.weight = before
     torch.testing.assert_close(shared.weight, before)
@@ -390,19 +390,19 @@ def test_a_layer_without_weights_left_is_skipped_and_a_bad_one_named():
     model = network()
     with torch.no_grad():
         model[6].weight.zero_()
-    _, report = kmeans.share(model, 4)
+    _, report = kmeans.convert(model, 4)
     assert [row.layer for row in report.rows] == ["0", "4"]
     assert report.skipped["6.weight"] == "all its weights are zero"
     with pytest.raises(ValueError, match=r"layer '0': k must be from 1 to 36, the number of distinct weights, got 64"):
-        kmeans.share(model, 64)
+        kmeans.convert(model, 64)
     with pytest.raises(ValueError, match=r"k names \['5'\], which are not among .*\['0', '4', '6'\]"):
-        kmeans.share(model, {"5": 4})
+        kmeans.convert(model, {"5": 4})
     with pytest.raises(TypeError, match="layer '0': k must be an integer, got str"):
-        kmeans.share(model, "4")
+        kmeans.convert(model, "4")
     with torch.no_grad():
         model[4].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="layer '4': weights must be finite"):
-        kmeans.share(model, 4)
+        kmeans.convert(model, 4)
 
 
 def test_at_the_rate_a_value_moves_by_the_mean_of_its_weights_gradients():
@@ -410,7 +410,7 @@ def test_at_the_rate_a_value_moves_by_the_mean_of_its_weights_gradients():
     layer = nn.Linear(4, 2, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 1, 1, 2], [2, 2, 0, 0]]))  # the zeros take no part
-    shared, _ = kmeans.share(layer, 2)
+    shared, _ = kmeans.convert(layer, 2)
     x = normal(5, 4)
     before = shared.weight.detach().clone()
     optimizer = torch.optim.SGD(shared.parameters(), kmeans.learning_rate(shared))

@@ -15,7 +15,7 @@ tiny = st.lists(st.one_of(st.integers(-4, 4).map(float), st.floats(-1e3, 1e3, wi
 
 
 def error_of(weights, labels):
-    members = [[w for w, label in zip(weights, labels) if label == code] for code in set(labels)]
+    members = [[w for w, label in zip(weights, labels, strict=True) if label == code] for code in set(labels)]
     return sum(sum((w - np.mean(m)) ** 2 for w in m) for m in members)
 
 
@@ -70,7 +70,7 @@ def test_lloyd_is_as_good_on_clusters_far_apart(init):
     weights = (torch.arange(8.0).repeat(500) + 0.05 * torch.randn(4000, generator=generator))[
         torch.randperm(4000, generator=generator)
     ].view(40, 100)
-    for ours, least in zip(kmeans.cluster(weights, 8, init=init), codebook(weights, 8)):
+    for ours, least in zip(kmeans.cluster(weights, 8, init=init), codebook(weights, 8), strict=True):
         assert torch.equal(ours, least)
 
 

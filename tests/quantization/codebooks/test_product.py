@@ -21,8 +21,8 @@ def normal(*shape, seed=0, dtype=torch.float32):
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 40), nn.ReLU(),
-        nn.Linear(40, 10),
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 40),
+        nn.ReLU(), nn.Linear(40, 10),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_a_network_computes_with_the_reconstructed_weights():
     assert [row.layer for row in report.rows] == ["2", "5"]
     for row in report.rows:
         layer = dense.get_submodule(row.layer)
-        codebooks, codes = subspaces.kmeans(subspaces.split(layer.weight.detach(), 4), 16)
+        codebooks, codes = subspaces.cluster(subspaces.split(layer.weight.detach(), 4), 16)
         weight = subspaces.join(subspaces.reconstruct(codebooks, codes), layer.weight.shape)
         assert row.rmse == pytest.approx((weight - layer.weight).double().square().mean().sqrt().item())
         layer.weight = nn.Parameter(weight)

@@ -55,7 +55,7 @@ def test_the_end_is_a_fixed_point_by_brute_force(data, seed):
     k = data.draw(st.integers(1, m))
     generator = torch.Generator().manual_seed(seed)
     pieces = torch.randint(-3, 4, (s, m, d), generator=generator).double()  # many equal ones
-    codebooks, codes = subspaces.kmeans(pieces, k, seed=seed)
+    codebooks, codes = subspaces.cluster(pieces, k, seed=seed)
     assert codebooks.shape == (s, k, d)
     assert codes.shape == (m, s)
     assert codes.dtype == torch.uint8
@@ -85,7 +85,7 @@ def test_more_iterations_never_raise_the_error():
     pieces = normal(4, 200, 3, dtype=torch.float64)
     errors = []
     for count in range(1, 25):
-        codebooks, codes = subspaces.kmeans(pieces, 12, max_iterations=count)
+        codebooks, codes = subspaces.cluster(pieces, 12, max_iterations=count)
         errors.append((subspaces.reconstruct(codebooks, codes) - pieces).square().sum().item())
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[0]
@@ -103,7 +103,7 @@ def test_the_start_prefers_far_pieces():
 def test_sub_spaces_in_parts_keep_their_places(monkeypatch):
     pieces = normal(5, 50, 2) + 100 * torch.arange(5)[:, None, None]
     monkeypatch.setattr(subspaces, "_DISTANCES", 2 * 50 * 8)  # two sub-spaces at a time
-    codebooks, codes = subspaces.kmeans(pieces, 8)
+    codebooks, codes = subspaces.cluster(pieces, 8)
     distances = (pieces[:, :, None] - codebooks[:, None]).square().sum(3)
     assert torch.equal(codes.T.long(), distances.argmin(2))
 
@@ -122,7 +122,7 @@ def test_sub_spaces_in_parts_keep_their_places(monkeypatch):
 )
 def test_what_kmeans_refuses(pieces, k, error, message):
     with pytest.raises(error, match=message):
-        subspaces.kmeans(pieces, k)
+        subspaces.cluster(pieces, k)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_hard_form_has_the_gradients_of_the_soft_one():
         y = soft_quantize(x, low, high, 3, alpha, hard=hard)
         (y * torch.arange(len(y))).sum().backward()
         gradients.append([t.grad for t in (x, low, high, alpha)])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
 
 
@@ -142,18 +142,18 @@ def learned(network):
     return [p for name, p in network.named_parameters() if name.rpartition(".")[2] in ("low", "high", "alpha_logit")]
 
 
-def test_softening_changes_no_output(prepared):
+def test_soft_quantizers_change_no_output(prepared):
     images = torch.randn(9, 1, 8, 8)
     before = prepared(images)
-    softened = copy.deepcopy(prepared)
-    dsq.soften(softened)
-    torch.testing.assert_close(softened(images), before, rtol=0, atol=1e-5)
-    assert len(learned(softened)) == 2 * 3 + 2 * 2
+    soft = copy.deepcopy(prepared)
+    dsq.replace_quantizers_(soft)
+    torch.testing.assert_close(soft(images), before, rtol=0, atol=1e-5)
+    assert len(learned(soft)) == 2 * 3 + 2 * 2
     assert not learned(prepared)
 
 
 def test_all_is_learned_and_what_is_deployed_is_what_was_trained(prepared):
-    dsq.soften(prepared)
+    dsq.replace_quantizers_(prepared)
     first = [p.detach().clone() for p in learned(prepared)]
     optimizer = torch.optim.SGD(prepared.parameters(), 0.05, 0.9)
     generator = torch.Generator().manual_seed(1)
@@ -164,7 +164,7 @@ def test_all_is_learned_and_what_is_deployed_is_what_was_trained(prepared):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert all((p != old).any() for p, old in zip(learned(prepared), first))
+    assert all((p != old).any() for p, old in zip(learned(prepared), first, strict=True))
     images = torch.randn(200, 1, 8, 8, generator=generator)
     prepared.eval()
     with torch.no_grad():
@@ -176,14 +176,14 @@ def test_all_is_learned_and_what_is_deployed_is_what_was_trained(prepared):
 
 
 def test_the_forward_pass_is_on_the_grid_while_it_is_learned(prepared):
-    dsq.soften(prepared)
+    dsq.replace_quantizers_(prepared)
     quantizer = prepared.grids.input_1
     with torch.no_grad():
         quantizer.low += 0.3
         quantizer.high -= 0.2
     x = torch.randn(1000)
     y = quantizer(x)
-    grid = quantizer.grid()
+    grid = quantizer.qparams()
     assert torch.equal(y, grid.dequantize(grid.quantize(x)))
     assert y.unique().numel() == 8 and (y == 0).any()
     with torch.no_grad():
@@ -191,10 +191,10 @@ def test_the_forward_pass_is_on_the_grid_while_it_is_learned(prepared):
 
 
 def test_a_range_that_was_turned_around_is_still_a_grid(prepared):
-    dsq.soften(prepared)
+    dsq.replace_quantizers_(prepared)
     quantizer = prepared.grids.input_1
     with torch.no_grad():
         quantizer.low.fill_(2)
         quantizer.high.fill_(-1)
     quantizer(torch.randn(9)).sum().backward()
-    assert quantizer.grid().scale == 1
+    assert quantizer.qparams().scale == 1

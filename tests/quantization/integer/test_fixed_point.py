@@ -217,7 +217,7 @@ def test_the_expanded_form_is_the_direct_form(seed, sizes, bits, per_channel, da
     generator = torch.Generator().manual_seed(seed)
     rows, length, columns = sizes
     q, z = [], []
-    for shape, width in zip(((rows, length), (columns, length)), bits):
+    for shape, width in zip(((rows, length), (columns, length)), bits, strict=True):
         lowest, highest = affine.quant_range(width, width > 1 and data.draw(st.booleans()))
         q.append(torch.randint(lowest, highest + 1, shape, generator=generator, dtype=torch.int16))
         z.append(torch.randint(lowest, highest + 1, (), generator=generator))

@@ -12,7 +12,7 @@ IMAGES = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
 def randomised(model: nn.Module, seed=0) -> nn.Module:
-    """Every normalisation does something: statistics and parameters drawn by lot. In training mode, as built."""
+    """Every normalization does something: statistics and parameters drawn by lot. In training mode, as built."""
     torch.manual_seed(seed)
     for norm in model.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
@@ -84,11 +84,11 @@ def test_the_zoo(name, count):
 @pytest.mark.parametrize(
     ("layer", "norm", "shape"),
     [
-        (lambda bias: nn.Linear(6, 4, bias=bias), nn.BatchNorm1d, (5, 6)),
-        (lambda bias: nn.Conv1d(6, 4, 3, bias=bias), nn.BatchNorm1d, (5, 6, 9)),
-        (lambda bias: nn.Conv2d(6, 4, 3, groups=2, padding=1, stride=2, bias=bias), nn.BatchNorm2d, (5, 6, 9, 9)),
-        (lambda bias: nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1, bias=bias), nn.BatchNorm2d, (2, 4, 9, 9)),
-        (lambda bias: nn.Conv3d(2, 4, 2, dilation=2, bias=bias), nn.BatchNorm3d, (2, 2, 5, 5, 5)),
+        (lambda bias: nn.Linear(6, 4, bias=bias), nn.BatchNorm1d, (5, 6)), (lambda bias: nn.Conv1d(6, 4, 3, bias=bias),
+        nn.BatchNorm1d, (5, 6, 9)), (lambda bias: nn.Conv2d(6, 4, 3, groups=2, padding=1, stride=2, bias=bias),
+        nn.BatchNorm2d, (5, 6, 9, 9)), (lambda bias: nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1,
+        bias=bias), nn.BatchNorm2d, (2, 4, 9, 9)), (lambda bias: nn.Conv3d(2, 4, 2, dilation=2, bias=bias),
+        nn.BatchNorm3d, (2, 2, 5, 5, 5)),
     ],
 )  # fmt: skip
 def test_kinds_of_layers(layer, norm, shape, bias, affine):
@@ -100,7 +100,7 @@ def test_kinds_of_layers(layer, norm, shape, bias, affine):
 
 def test_by_hand():
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0)).requires_grad_(False)
-    for tensor, value in zip((*model[0].parameters(), *model[1].parameters()), (3.0, 5.0, 7.0, 11.0)):
+    for tensor, value in zip((*model[0].parameters(), *model[1].parameters()), (3.0, 5.0, 7.0, 11.0), strict=True):
         tensor.fill_(value)
     model[1].running_mean.fill_(13)
     model[1].running_var.fill_(4)
@@ -110,10 +110,10 @@ def test_by_hand():
     assert not folded[0].weight.requires_grad
     (row,) = report.rows
     assert (row.weights, row.kept) == (6, 2)
-    assert "Folded batch normalisations" in str(report)
+    assert "Folded batch normalizations" in str(report)
 
 
-def test_two_normalisations_one_after_the_other():
+def test_two_normalizations_one_after_the_other():
     model = randomised(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)))
     _, report = check(model, IMAGES)
     assert [(row.layer, row.into) for row in report.rows] == [("1", "0"), ("2", "0")]
@@ -134,7 +134,7 @@ def test_a_weight_that_is_trained_stays_trained_and_the_copy_shares_no_memory():
 
 
 class Net(nn.Module):
-    """One convolution and one normalisation, wired by a function."""
+    """One convolution and one normalization, wired by a function."""
 
     def __init__(self, wiring, **layers):
         super().__init__()
@@ -198,7 +198,7 @@ def test_a_masked_layer_is_left_alone():
     assert report.skipped == {"1": "it reads ParametrizedConv2d, not a convolution or linear layer"}
 
 
-def test_a_normalisation_under_two_names():
+def test_a_normalization_under_two_names():
     net = Net(lambda m, x: m.norm(m.conv(x)))
     net.alias = net.norm
     folded, _ = check(randomised(net), IMAGES)
@@ -227,4 +227,4 @@ def test_bad_input(capfd):
 def test_the_report_of_nothing():
     _, report = fold(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2))
     assert (report.rows, report.skipped) == ([], {})
-    assert "Folded batch normalisations" in str(report)
+    assert "Folded batch normalizations" in str(report)

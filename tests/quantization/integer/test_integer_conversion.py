@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
-from compress_lib.quantization.integer import conversion, fake_quant, int8, ptq
+from compress_lib.quantization.integer import conversion, fake_quant, ptq, qparams
 from compress_lib.quantization.integer.pooling import max_pool2d
 
 IMAGES = torch.randn(12, 2, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -99,7 +99,7 @@ def outputs(y):
 
 def agree(a, b, share=0.97):
     """Equal but for some numbers behind a code on the edge between two, where float sums in another order decide."""
-    for x, y in zip(outputs(a), outputs(b)):
+    for x, y in zip(outputs(a), outputs(b), strict=True):
         assert x.shape == y.shape and y.dtype == torch.float32
         assert ((x - y).abs() <= 1e-5 * (1 + x.abs().max())).double().mean() >= share
 
@@ -116,7 +116,9 @@ def test_both_forms_compute_the_same(name, bits):
     with torch.no_grad():
         agree(prepared(IMAGES), deployed(IMAGES))
         agree(prepared(IMAGES[:1]), deployed(IMAGES[:1]))
-        distance = [(a - b).norm() / a.norm() for a, b in zip(outputs(model(IMAGES)), outputs(deployed(IMAGES)))]
+        distance = [
+            (a - b).norm() / a.norm() for a, b in zip(outputs(model(IMAGES)), outputs(deployed(IMAGES)), strict=True)
+        ]
     assert max(distance) < {8: 0.05, 3: 1, 12: 0.005}[bits]
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
     assert not list(deployed.parameters()) or name == "transposed"
@@ -125,14 +127,14 @@ def test_both_forms_compute_the_same(name, bits):
 
 
 @pytest.mark.parametrize("name", WIRINGS)
-def test_a_skeleton_takes_the_numbers(name):
+def test_what_is_built_without_numbers_takes_the_numbers(name):
     _, deployed = forms(example(name), weight_bits=5, activation_bits={"b": 7} if name == "chain" else 8)
     settings = json.loads(json.dumps(deployed.meta["settings"]))
     torch.manual_seed(5)
-    skeleton = conversion.skeleton(example(name), tuple(IMAGES[:1].shape), settings)
-    assert skeleton.code == deployed.code and skeleton.meta == deployed.meta
-    skeleton.load_state_dict(deployed.state_dict(), strict=True)
-    assert all(torch.equal(a, b) for a, b in zip(outputs(skeleton(IMAGES)), outputs(deployed(IMAGES))))
+    built = conversion.build_deployed(example(name), tuple(IMAGES[:1].shape), settings)
+    assert built.code == deployed.code and built.meta == deployed.meta
+    built.load_state_dict(deployed.state_dict(), strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(built(IMAGES)), outputs(deployed(IMAGES)), strict=True))
 
 
 @pytest.mark.parametrize("name", WIRINGS)
@@ -189,14 +191,14 @@ def test_integers_alone_differ_by_one_code_at_most_and_seldom(name):
     run = Codes(deployed)
     run.run(IMAGES)
     assert run.differing <= 0.01 * run.total
-    for a, b in zip(outputs(deployed(IMAGES)), outputs(conversion.IntegerRun(deployed).run(IMAGES))):
+    for a, b in zip(outputs(deployed(IMAGES)), outputs(conversion.IntegerRun(deployed).run(IMAGES)), strict=True):
         assert (a - b).norm() < 0.05 * a.norm()
 
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_random_chains(data, seed):
-    """Convolutions of all geometries, with or without normalisation, ReLU and pooling."""
+    """Convolutions of all geometries, with or without normalization, ReLU and pooling."""
     torch.manual_seed(seed)
     draw, layers, channels = data.draw, [], 2
     for _ in range(draw(st.integers(1, 3))):
@@ -244,7 +246,7 @@ def test_a_residual_network():
         "mean runs in float32",
         "relu runs in float32",
     ]
-    quantized = [name for name, module in deployed.named_modules() if type(module) is int8.Quantize]
+    quantized = [name for name, module in deployed.named_modules() if type(module) is qparams.Quantize]
     assert len(quantized) == 10  # the input, eight sums after their ReLU, and the mean; not the last sum
     assert "Title" in str(report) and "total" in str(report)
 
@@ -281,7 +283,7 @@ def test_layers_that_are_left_alone():
             agree(prepared(IMAGES), deployed(IMAGES))
 
 
-def test_a_normalisation_that_cannot_be_folded_is_reported():
+def test_a_normalization_that_cannot_be_folded_is_reported():
     _, deployed = forms(net(lambda m, x: m.b(m.norm(m.a(x).relu()))))
     assert deployed.meta["skipped"] == {"norm": "it reads relu, not a convolution or linear layer, and runs in float32"}
 
@@ -307,7 +309,7 @@ def test_images_with_the_channels_innermost():
 
 def test_with_kl_the_input_of_the_network_keeps_its_range():
     prepared, _ = forms(example("chain"), IMAGES.clamp(min=-0.5), range="kl")
-    grid = prepared.grids.x.grid()
+    grid = prepared.grids.x.qparams()
     torch.testing.assert_close(
         grid.dequantize(torch.tensor([0, 255])), torch.tensor([-0.5, IMAGES.max()]), rtol=0.02, atol=0
     )
@@ -338,7 +340,7 @@ def test_bad_input():
         conversion.convert(nn.Sequential(nn.Tanh()), IMAGES)
     with pytest.raises(ValueError, match=r"model must have no attribute \['grids'\]"):
         conversion.convert(net(lambda m, x: m.grids(m.a(x)), grids=nn.Conv2d(4, 2, 1)), IMAGES)
-    with pytest.raises(ValueError, match=r"prepared has no grids for \['grids.x', .* run fake_quant.calibrate first"):
+    with pytest.raises(ValueError, match=r"model has no grids for \['grids.x', .* run fake_quant.calibrate first"):
         conversion.deploy(conversion.convert(model, IMAGES))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from compress_lib.quantization.integer import affine, observers
-from compress_lib.quantization.integer.observers import Histogram, MinMax, MovingAverage, Percentile
+from compress_lib.quantization.integer.observers import Histogram, MinMax, MovingAverage, Percentile, make_observer
 
 OBSERVERS = [MinMax, MovingAverage, Histogram, Percentile]
 
@@ -349,3 +349,61 @@ def test_bad_arguments():
             observers.mse_optimal(torch.ones(2), bits)
     with pytest.raises(ValueError, match="symmetric=True needs signed=True"):
         observers.mse_optimal(torch.ones(2), 8, signed=False, symmetric=True)
+
+
+# --- the observers of activations -------------------------------------------------------------------------------------
+
+
+def normal(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_observers():
+    x = normal(3000) ** 3
+    for name in observers.NAMES:
+        found = make_observer(name, 4)
+        with pytest.raises(ValueError, match="there is no range yet|x must not be empty"):
+            found.range()
+        for batch in x.split(1000):
+            found.update(batch)
+        low, high = found.range()
+        assert x.min() <= low < 0 < high <= x.max()
+        if name == "min_max":
+            assert (low, high) == (x.min(), x.max())
+        else:
+            assert high < x.max()
+    with pytest.raises(ValueError, match="range must be one of .*, got 'mean'"):
+        make_observer("mean", 4)
+
+
+def test_the_squared_error_is_of_all_numbers_while_they_are_few():
+    x = normal(2, 500)
+    found = observers.MSE(3)
+    for batch in x:
+        found.update(batch)
+    assert sorted(found.sample.tolist()) == sorted(x.flatten().tolist())
+    # Sums in another order: the search may take another of several equal minima.
+
+    def error(low, high):
+        qparams = affine.choose_qparams(low, high, 3, signed=False)
+        return (affine.fake_quantize(x, *qparams, 3, signed=False) - x).square().mean().item()
+
+    expected = error(*observers.mse_optimal(x, 3, signed=False))
+    assert error(*found.range()) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_squared_error_draws_from_all_batches_alike():
+    found = observers.MSE(3)
+    for value, count in enumerate((100_000, 300_000, 100_000)):
+        found.update(torch.full((count,), float(value)))
+    assert len(found.sample) == 2**16
+    shares = found.sample.long().bincount() / 2**16
+    assert shares.tolist() == pytest.approx([0.2, 0.6, 0.2], abs=0.01)
+
+
+def test_the_divergence_does_not_go_beyond_the_numbers():
+    found = observers.KL(8)
+    x = torch.cat([normal(5000).clamp(min=-0.1), torch.tensor([8.0])])
+    found.update(x)
+    low, high = found.range()
+    assert low == x.min() and 1 < high < 8

@@ -29,13 +29,13 @@ def quantized(fashion):
 def test_eight_bits_are_as_good_as_32(quantized, fashion, name):
     images, labels = (t[200:600] for t in fashion)
     model, prepared, deployed = quantized[name]
-    before, simulated_logits, logits = (predict(network, images) for network in (model, prepared, deployed))
+    before, fake_quantized_logits, logits = (predict(network, images) for network in (model, prepared, deployed))
     agreement = [
-        (a.argmax(1) == b.argmax(1)).double().mean() for a, b in ((before, logits), (simulated_logits, logits))
+        (a.argmax(1) == b.argmax(1)).double().mean() for a, b in ((before, logits), (fake_quantized_logits, logits))
     ]
     assert agreement[0] >= 0.98 and agreement[1] >= 0.995
     assert abs((before.argmax(1) == labels).double().mean() - (logits.argmax(1) == labels).double().mean()) <= 0.01
-    assert (simulated_logits - logits).norm() < 0.02 * logits.norm()
+    assert (fake_quantized_logits - logits).norm() < 0.02 * logits.norm()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +56,7 @@ def test_integers_alone_predict_the_same(quantized, fashion, name, rounding):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_given_the_same_codes_each_layer_is_one_off_at_most_and_seldom(quantized, fashion, name):
-    """The three forms of each layer: on simulated grids, on int8 kernels, in integers rounded once and twice."""
+    """The three forms of each layer: fake-quantized, on int8 kernels, in integers rounded once and twice."""
     _, prepared, deployed = quantized[name]
     images = normalize(fashion[0][600:605])
     limits = {"int8": 2e-5, "once": 2e-5, "twice": 3e-3}
@@ -69,8 +69,8 @@ def test_given_the_same_codes_each_layer_is_one_off_at_most_and_seldom(quantized
             layer = self.fetch_attr(target)
             if getattr(layer, "output_bits", None) is None:
                 return result
-            simulated_layer = prepared.get_submodule(target)
-            expected = layer.output_grid.quantize(simulated_layer(layer.input_grid.dequantize(*args)))
+            fake_quantized_layer = prepared.get_submodule(target)
+            expected = layer.output_qparams.quantize(fake_quantized_layer(layer.input_qparams.dequantize(*args)))
             rounded = {rounding: layer.integer(*args, rounding=rounding) for rounding in fixed_point.ROUNDINGS}
             total += result.numel()
             for form, found in {"int8": result, **rounded}.items():
@@ -112,7 +112,7 @@ def test_the_first_layer_by_hand(quantized, fashion):
     bias = (model.conv1.bias.detach().double() / (scale * scales)).round()
     sums = nn.functional.conv2d(codes - zero, integers, bias)
     real = sums * (scale * scales).view(-1, 1, 1)
-    out = deployed.conv1.output_grid
+    out = deployed.conv1.output_qparams
     expected = ((real / out.scale).round() + out.zero_point).clamp(0, 255)
     with torch.no_grad():
         found = deployed.conv1(deployed.grids.x(images))

@@ -85,7 +85,7 @@ def test_ranges_follow_the_first_half_of_the_steps(monkeypatch, fashion):
     assert len(scales) == 20 and len(scales[0]) == 2
     changes = [before != after for before, after in itertools.pairwise(scales)]
     assert changes == [True] * 9 + [False] * 10
-    assert deployed.get_submodule("0").input_grid.scale == scales[-1][0]
+    assert deployed.get_submodule("0").input_qparams.scale == scales[-1][0]
 
 
 def test_other_ranges_stay(monkeypatch, fashion):

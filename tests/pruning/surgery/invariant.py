@@ -1,4 +1,4 @@
-"""The law of surgery, checked with hooks: an oracle that knows nothing of how layers are cut."""
+"""The invariant of surgery, checked with hooks: an oracle that knows nothing of how layers are cut."""
 
 import copy
 
@@ -12,7 +12,7 @@ TOLERANCE = 1e-9
 
 
 def randomize_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """float64, with biases and normalisation statistics that make every channel say something."""
+    """float64, with biases and normalization statistics that make every channel matter."""
     generator = torch.Generator().manual_seed(seed)
     model.double()
     for layer in model.modules():
@@ -39,8 +39,8 @@ def some_units(found: list[surgery.Group], seed: int, share: float = 0.4) -> dic
         layer, units = list(group.outputs.items())[int(torch.randint(len(group.outputs), (1,), generator=generator))]
         present = units[units >= 0].unique()
         count = min(max(1, round(share * len(present))), group.size - 1)
-        doomed = present[torch.randperm(len(present), generator=generator)[:count]]
-        removals[layer] = torch.isin(units, doomed).nonzero().flatten()
+        removed = present[torch.randperm(len(present), generator=generator)[:count]]
+        removals[layer] = torch.isin(units, removed).nonzero().flatten()
     return removals
 
 
@@ -57,10 +57,10 @@ def check(model: nn.Module, x: Tensor, removals, matters: bool = True) -> tuple[
         blanked.get_submodule(layer).register_forward_pre_hook(blank(kept))
     expected, found = outputs(blanked, x), outputs(smaller, x)
     assert same(expected, found), "the smaller network computes something else"
-    # The coupling is closed: nothing that a removed channel says arrives anywhere.
+    # The coupling is closed: nothing that a removed channel emits reaches another layer.
     for layer, kept in report.kept_outputs.items():
         blanked.get_submodule(layer).register_forward_hook(_noise(kept))
-    assert same(expected, outputs(blanked, x)), "a removed channel is still heard"
+    assert same(expected, outputs(blanked, x)), "a removed channel still matters"
     if matters:
         assert not same(outputs(model, x), found), "what was removed did not matter"
     return smaller, report
@@ -73,7 +73,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
 def same(expected: list[Tensor], found: list[Tensor]) -> bool:
     assert [tensor.shape for tensor in expected] == [tensor.shape for tensor in found]
     assert all(tensor.isfinite().all() for tensor in expected)
-    return all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found))
+    return all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found, strict=True))
 
 
 def _mask(layer: nn.Module, kept: Tensor, x: Tensor) -> Tensor:

@@ -1,40 +1,43 @@
 """Which channels of a network can only be removed together. Chapter 03.
 
-The network runs on names instead of numbers. Every layer gives each channel that it makes a name of its own, the
-network's operations move the names as they would move the numbers, and each layer that reads an activation notes whose
-channels arrive. Where an operation needs two channels to have the same fate (an addition, a group of a convolution, the
-halves of a split), their names are joined. What cannot be followed is not guessed: the names that enter it are fixed,
-with the reason.
+The network runs on symbols instead of numbers. Every layer gives each channel that it makes a symbol of its own, the
+network's operations move the symbols as they would move the numbers, and each layer that reads an activation notes
+whose channels arrive. Where an operation needs two channels to go together (an addition, a group of a convolution, the
+halves of a split), their symbols are coupled. What cannot be followed is not guessed: the channels that enter it are
+fixed, with the reason.
 
 The idea of groups of coupled channels is from Fang et al., "DepGraph: towards any structural pruning", CVPR 2023,
 arXiv 2301.12900.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from compress_lib.network import op_kinds
-from compress_lib.pruning.surgery.operations import Operations, on_axis_1, shapes_of
-from compress_lib.pruning.surgery.symbols import NAMELESS, Names
+from compress_lib.pruning.surgery.interpreter import on_axis_1, shapes_of
+from compress_lib.pruning.surgery.operations import Operations
+from compress_lib.pruning.surgery.symbols import NO_SYMBOL, ChannelSymbols
 
 
-class Channels(Operations):
-    """Follows the names of the channels through a traced network; ``names`` has what was found afterwards.
+class ChannelPropagation(Operations):
+    """Propagates the symbols of the channels through a traced network; ``symbols`` has what was found afterwards.
 
     Parameters
     ----------
     graph : of the network; its weights are dropped.
-    names : takes the findings, and may have those of an earlier run.
+    symbols : takes the findings, and may have those of an earlier run.
     shared : the layers that own a parameter together with another layer.
     """
 
-    def __init__(self, graph: fx.GraphModule, names: Names, shared: frozenset[str] = frozenset()) -> None:
-        super().__init__(graph.to("meta"), names)
+    def __init__(self, graph: fx.GraphModule, symbols: ChannelSymbols, shared: frozenset[str] = frozenset()) -> None:
+        super().__init__(graph.to("meta"), symbols)
         self.shared = shared
 
-    def follow(self, example_input: Tensor) -> None:
-        """Run on the shape of an input, which has no names.
+    def propagate(self, example_input: Tensor) -> None:
+        """Run on the shape of an input, which has no symbols.
 
         Raises
         ------
@@ -59,50 +62,53 @@ class Channels(Operations):
 
     # What the interpreter meets
 
-    def get_attr(self, target, args, kwargs):
-        """A parameter or buffer of the model itself: it has no names."""
-        return self._nameless()
+    def get_attr(self, target: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A parameter or buffer of the model itself: it has no symbols."""
+        return self._without_symbols()
 
-    def output(self, target, args, kwargs):
+    def output(self, target: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """What leaves the model must keep its channels."""
         self._fix(args, "the output of the model")
         return args[0]
 
-    def call_module(self, target, args, kwargs):
-        """A layer reads names, and gives its channels names of their own or passes on what it is given."""
+    def call_module(self, target: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A layer reads symbols, and gives its channels symbols of their own or passes on what it is given."""
         layer = self.fetch_attr(target)
         inputs = [*args, *kwargs.values()]
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
             return self._unknown()
         if reason := _opaque(layer):
             return self._unknown(f"{self._where()} {reason}")
-        x = inputs[0]
+        return self._layer(target, layer, inputs[0])
+
+    # The layers
+
+    def _layer(self, name: str, layer: nn.Module, x: Tensor) -> Any:
         match layer:
             case nn.Linear():
-                return self._linear(target, layer, x)
+                return self._linear(name, layer, x)
             case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if x.dim() == len(layer.kernel_size) + 2:
-                return self._convolution(target, layer, x)
+                return self._convolution(name, layer, x)
             case nn.PReLU(num_parameters=1):
                 return x
             case nn.Flatten():
                 return layer(x)
             case nn.ChannelShuffle():
                 return self._shuffle(x, layer.groups)
-        if isinstance(layer, op_kinds.PER_CHANNEL) and x.dim() != op_kinds.UNBATCHED.get(type(layer)):
-            return self._per_channel(target, x)
+        kind: type[nn.Module] = type(layer)
+        if isinstance(layer, op_kinds.PER_CHANNEL) and x.dim() != op_kinds.UNBATCHED.get(kind):
+            return self._per_channel(name, x)
         if isinstance(layer, op_kinds.ELEMENTWISE):
             return x
-        if op_kinds.PER_MAP.get(type(layer)) == x.dim() or (isinstance(layer, nn.Upsample) and x.dim() > 2):
+        if op_kinds.PER_MAP.get(kind) == x.dim() or (isinstance(layer, nn.Upsample) and x.dim() > 2):
             return self._per_map(x)
         return self._unknown()
-
-    # The layers
 
     def _linear(self, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
         self._reads(name, self._line(x, -1))
         return self._makes(name, layer.out_features).expand(*x.shape[:-1], -1)
 
-    def _convolution(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    def _convolution(self, name: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
         read = self._reads(name, self._line(x, 1))
         made = self._makes(name, layer.out_channels)
         if (groups := layer.groups) > 1:
@@ -110,38 +116,38 @@ class Channels(Operations):
             # The groups must stay equally wide. Either whole groups go, inputs and outputs together (a depthwise
             # convolution is the extreme), or the same channel of every group: whichever takes smaller steps. The
             # input of the network stays, so there it is the second.
-            if groups >= read.shape[1] and (read != NAMELESS).all():
-                self._join(torch.cat([read, written], 1).T)
+            if groups >= read.shape[1] and (read != NO_SYMBOL).all():
+                self._couple(torch.cat([read, written], 1).T)
             else:
-                self._join(read)
-                self._join(written)
+                self._couple(read)
+                self._couple(written)
         return on_axis_1(made, self._node.meta["made"].shape)
 
     def _per_channel(self, name: str, x: Tensor) -> Tensor:
-        names = self._line(x, 1)
-        self._note(self.names.scales, name, names)
-        return on_axis_1(names, x.shape)
+        channels = self._line(x, 1)
+        self._note(self.symbols.scales, name, channels)
+        return on_axis_1(channels, x.shape)
 
-    def _reads(self, name: str, names: Tensor) -> Tensor:
-        self._note(self.names.inputs, name, names)
-        return names
+    def _reads(self, name: str, channels: Tensor) -> Tensor:
+        self._note(self.symbols.inputs, name, channels)
+        return channels
 
-    def _makes(self, name: str, width: int) -> Tensor:
-        names = self.names.outputs.get(name)
-        names = self.names.fresh(width) if names is None else names
-        self._note(self.names.outputs, name, names)
-        return names
+    def _makes(self, name: str, count: int) -> Tensor:
+        channels = self.symbols.outputs.get(name)
+        channels = self.symbols.fresh(count) if channels is None else channels
+        self._note(self.symbols.outputs, name, channels)
+        return channels
 
-    def _note(self, side: dict[str, Tensor], name: str, names: Tensor) -> None:
+    def _note(self, side: dict[str, Tensor], name: str, channels: Tensor) -> None:
         if name in side:  # the same layer a second time
-            self._join(side[name], names)
-        side[name] = names
+            self._couple(side[name], channels)
+        side[name] = channels
         if name in self.shared:
-            self._fix(names, f"{name} shares a parameter with another layer")
+            self._fix(channels, f"{name} shares a parameter with another layer")
 
     def _fix_owner(self, name: str) -> None:
         """A parameter that an operation uses by itself may not change its shape."""
-        for side in (self.names.outputs, self.names.inputs, self.names.scales):
+        for side in (self.symbols.outputs, self.symbols.inputs, self.symbols.scales):
             if name in side:
                 self._fix(side[name], f"a parameter of {name} is used outside of it")
 
@@ -149,7 +155,7 @@ class Channels(Operations):
 class _Shapes(fx.Interpreter):
     """Runs a graph on the device "meta" and leaves with each node what it made."""
 
-    def run_node(self, node: fx.Node):
+    def run_node(self, node: fx.Node) -> Any:
         self.node = node
         made = super().run_node(node)
         # Detached: what a later operation does to it in place does not change this shape.

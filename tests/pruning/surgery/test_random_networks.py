@@ -1,9 +1,9 @@
-"""The law of surgery on networks that nobody designed: random graphs of layers and operations."""
+"""The invariant of surgery on networks that nobody designed: random graphs of layers and operations."""
 
 import random
 import re
 
-import law
+import invariant
 import pytest
 import torch
 from hypothesis import given, settings
@@ -204,7 +204,7 @@ class Random(nn.Module):
         self.unary(lambda x: x + x.mean((2, 3), True).expand_as(x))
 
     def step_awkward(self):
-        """What the law does not survive, or what is not known."""
+        """What breaks the invariant, or what is not known."""
         self.unary(
             self.random.choice(
                 [
@@ -234,11 +234,11 @@ class Random(nn.Module):
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), steps=st.integers(2, 12), units=st.integers(0, 9))
 def test_the_law_holds(seed, steps, units):
-    model = law.randomize_(Random(seed, steps).eval())
+    model = invariant.randomize_(Random(seed, steps).eval())
     found = surgery.groups(model, IMAGE)
-    removals = law.some_units(found, units)
+    removals = invariant.some_units(found, units)
     try:
-        law.check(model, IMAGE, removals, matters=False)
+        invariant.check(model, IMAGE, removals, matters=False)
     except ValueError as error:  # a unit may be all that a layer has
         assert re.match("removals would leave layer '.*' without (in|out)puts", str(error))
     for group in found:

@@ -1,34 +1,17 @@
-"""Groups by hand, bad input, and what may not change. The law itself is in test_surgery_law and test_surgery_random."""
+"""Groups by hand, and what cannot be removed, by the layer's name."""
 
-import law
+import invariant
 import pytest
 import torch
+from networks import IMAGE, Net, assert_unchanged, conv, network, snapshot
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from compress_lib.network import masks
 from compress_lib.pruning import surgery
-from compress_lib.pruning.surgery import cutting
-
-IMAGE = torch.zeros(2, 3, 6, 6)
-
-
-def conv(read: int, made: int, size: int = 1, **options) -> nn.Conv2d:
-    return nn.Conv2d(read, made, size, padding=size // 2, **options)
-
-
-class Net(nn.Module):
-    """Layers by name and a forward that is a function of them and the input."""
-
-    def __init__(self, forward, **layers):
-        super().__init__()
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self.function = forward
-
-    def forward(self, x):
-        return self.function(self, x)
+from compress_lib.pruning.channels import channel_lasso, dcp, filters, gal, slimming, thinet
+from compress_lib.pruning.surgery.propagation import ChannelPropagation
 
 
 def units(group: surgery.Group) -> dict[str, dict[str, list[int]]]:
@@ -155,9 +138,9 @@ def test_auxiliary_layers_belong_to_groups_in_either_mode():
 def test_one_dimension_and_three():
     for dims, make in ((1, nn.Conv1d), (3, nn.Conv3d)):
         norm, pool = getattr(nn, f"BatchNorm{dims}d")(4), getattr(nn, f"MaxPool{dims}d")(2)
-        model = law.randomize_(nn.Sequential(make(2, 4, 3), norm, pool, make(4, 3, 1), nn.Flatten(1, -1)))
+        model = invariant.randomize_(nn.Sequential(make(2, 4, 3), norm, pool, make(4, 3, 1), nn.Flatten(1, -1)))
         x = torch.zeros(2, 2, *[6] * dims, dtype=torch.float64)
-        law.check(model.eval(), x, {"0": [0, 2]})
+        invariant.check(model.eval(), x, {"0": [0, 2]})
 
 
 def test_token_embeddings_are_followed_up_to_the_first_layer():
@@ -165,141 +148,6 @@ def test_token_embeddings_are_followed_up_to_the_first_layer():
     tokens = torch.randint(9, (2, 3))
     smaller, _ = surgery.remove(model, tokens, {"1": [0, 5]})
     assert smaller(tokens).shape == (2, 3, 5)
-
-
-# --- removing ---------------------------------------------------------------------------------------------------------
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.ReLU(), conv(4, 5), nn.Flatten(), nn.Linear(180, 2))
-
-
-def test_what_is_left_is_what_was_there():
-    model = network()
-    smaller, report = surgery.remove(model, IMAGE, {"0": [1, 3], "3": torch.tensor([4])})
-    assert {layer: kept.tolist() for layer, kept in report.kept_outputs.items()} == {"0": [0, 2], "3": [0, 1, 2, 3]}
-    assert report.kept_inputs["3"].tolist() == [0, 2]
-    assert report.kept_inputs["5"].tolist() == list(range(144))
-    assert torch.equal(smaller[0].weight, model[0].weight[[0, 2]])
-    assert torch.equal(smaller[0].bias, model[0].bias[[0, 2]])
-    assert torch.equal(smaller[1].running_var, model[1].running_var[[0, 2]])
-    assert torch.equal(smaller[3].weight, model[3].weight[:4][:, [0, 2]])
-    assert torch.equal(smaller[5].weight, model[5].weight[:, :144])
-    assert torch.equal(smaller[5].bias, model[5].bias)
-    sizes = [(layer.in_channels, layer.out_channels) for layer in (smaller[0], smaller[3])]
-    assert (sizes, smaller[1].num_features, smaller[5].in_features) == ([(3, 2), (2, 4)], 2, 144)
-    assert [type(layer) for layer in smaller] == [type(layer) for layer in model]
-
-
-def test_the_report_counts_parameters():
-    model = network()
-    smaller, report = surgery.remove(model, IMAGE, {"0": [1]})
-    rows = {row.layer: row for row in report.rows}
-    assert list(rows) == ["0", "1", "3"]
-    assert (rows["0"].inputs, rows["0"].outputs) == ("3", "4 → 3")
-    assert (rows["3"].inputs, rows["3"].outputs) == ("4 → 3", "5")
-    assert (rows["0"].weights, rows["0"].kept) == (16, 12)
-    lost = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in smaller.parameters())
-    assert report.weights - report.kept == lost == 4 + 2 + 5
-    assert "4 → 3" in str(report)
-
-
-@pytest.mark.parametrize("removals", [{}, {"0": []}, {"0": torch.tensor([])}, {"5": ()}])
-def test_removing_nothing_is_a_copy(removals):
-    model = network()
-    smaller, report = surgery.remove(model, IMAGE, removals)
-    assert (report.rows, report.kept_inputs, report.kept_outputs) == ([], {}, {})
-    assert smaller is not model
-    assert all(torch.equal(a, b) for a, b in zip(smaller.state_dict().values(), model.state_dict().values()))
-
-
-@pytest.mark.parametrize("indices", [[2, 0], (0, 2), range(0, 4, 2), iter([0, 2]), torch.tensor([0, 2]), {0, 2}])
-def test_indices_come_in_many_forms(indices):
-    _, report = surgery.remove(network(), IMAGE, {"0": indices})
-    assert report.kept_outputs["0"].tolist() == [1, 3]
-
-
-def test_channels_that_are_coupled_can_be_named_by_any_of_their_layers():
-    model = Net(lambda n, x: n.c(n.a(x) + n.b(x)), a=conv(3, 4), b=conv(3, 4), c=conv(4, 1))
-    both, _ = surgery.remove(model, IMAGE, {"a": [0], "b": [0, 2]})
-    one, _ = surgery.remove(model, IMAGE, {"b": [2, 0]})
-    assert all(torch.equal(p, q) for p, q in zip(both.parameters(), one.parameters(), strict=True))
-
-
-def test_a_removed_network_can_be_cut_again():
-    model = law.randomize_(network().eval())
-    x = IMAGE.double()
-    smaller, _ = law.check(model, x, {"0": [1]})
-    smallest, report = law.check(smaller, x, {"0": [0], "3": [0]})
-    assert smallest[0].out_channels == 2
-    assert report.kept_outputs["0"].tolist() == [1, 2]
-
-
-def test_what_is_left_can_be_trained():
-    smaller, _ = surgery.remove(network(), IMAGE, {"0": [1], "3": [0, 1]})
-    assert all(p.is_leaf and p.requires_grad for p in smaller.parameters())
-    smaller(torch.randn(2, 3, 6, 6)).sum().backward()
-    assert all(p.grad.shape == p.shape for p in smaller.parameters())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_types(dtype):
-    smaller, _ = surgery.remove(network().to(dtype), IMAGE.to(dtype), {"0": [1], "3": [0]})
-    assert {p.dtype for p in smaller.parameters()} == {dtype}
-
-
-def test_a_type_written_into_the_network():
-    model = Net(lambda n, x: n.b(n.a(x).float().relu()), a=conv(3, 4), b=conv(4, 1))
-    smaller, _ = surgery.remove(model, IMAGE, {"a": [1]})
-    assert smaller.b.in_channels == 3
-
-
-def test_outputs_may_be_several():
-    forward = lambda n, x: {"first": n.b(n.a(x).relu()), "rest": (n.c(n.a(x)), None)}
-    model = law.randomize_(Net(forward, a=conv(3, 4), b=conv(4, 1), c=conv(4, 2)))
-    law.check(model, IMAGE.double(), {"a": [0, 1]})
-
-
-# --- what may not change ----------------------------------------------------------------------------------------------
-
-
-def snapshot(model: nn.Module) -> list:
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    modules = [(name, type(m), m.training, dict(vars(m)).keys()) for name, m in model.named_modules()]
-    return [state, modules, [p.requires_grad for p in model.parameters()], [id(p) for p in model.parameters()]]
-
-
-def assert_unchanged(model: nn.Module, before: list) -> None:
-    state, *rest = snapshot(model)
-    assert rest == before[1:]
-    assert all(torch.equal(state[name], before[0][name]) for name in before[0])
-
-
-@pytest.mark.parametrize("removals", [{"0": [1]}, {"0": [9]}, {"0": [0, 1, 2, 3]}, {"5": [0]}, {"no": [0]}])
-def test_the_model_is_left_as_it_is(removals):
-    model = network().train()
-    model[1].eval()
-    model[3].weight.requires_grad_(False)
-    before, random = snapshot(model), torch.get_rng_state()
-    try:
-        smaller, _ = surgery.remove(model, IMAGE, removals)
-    except ValueError:
-        pass
-    else:
-        assert [m.training for m in smaller.modules()] == [m.training for m in model.modules()]
-        assert [p.requires_grad for p in smaller.parameters()] == [p.requires_grad for p in model.parameters()]
-        assert not {id(p) for p in smaller.parameters()} & {id(p) for p in model.parameters()}
-    assert_unchanged(model, before)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert torch.equal(IMAGE, torch.zeros_like(IMAGE))
-
-
-def test_batch_statistics_are_not_touched():
-    model = network().train()
-    smaller, _ = surgery.remove(model, IMAGE, {"3": [1]})
-    assert smaller[1].num_batches_tracked == 0
-    assert torch.equal(smaller[1].running_mean, model[1].running_mean)
 
 
 # --- refused, by the layer's name -------------------------------------------------------------------------------------
@@ -400,43 +248,11 @@ def test_old_style_masks_and_norms_are_refused():
             surgery.remove(model, IMAGE, {"0": [0]})
 
 
-def test_a_size_that_the_rules_do_not_foresee():
-    """The last net: the smaller network does not run, and the line is named."""
-    model = Net(lambda n, x: n.b(n.a(x).mean((2, 3)).squeeze()), a=conv(3, 2), b=nn.Linear(2, 1))
-    with pytest.raises(
-        ValueError, match=r"does not run without channels of \['a'\]: .*test_surgery.py:\d+, in <lambda>"
-    ):
-        surgery.remove(model, IMAGE, {"a": [0]})
-
-
-def test_a_random_model_is_refused():
-    model = Net(lambda n, x: n.b(F.dropout(n.a(x))), a=conv(3, 4), b=conv(4, 1))
-    with pytest.raises(ValueError, match="model=Net is random in evaluation mode"):
-        surgery.remove(model, IMAGE, {"a": [0]})
-
-
-def test_a_wrong_network_is_not_returned(monkeypatch):
-    """Were a rule wrong, the check would see it, on whatever input it is given."""
-    monkeypatch.setattr(cutting, "silence", lambda layer, kept: None)
-    for scale in (0.0, 1e-6):
-        with pytest.raises(RuntimeError, match=r"Sequential without channels of \['0'\] computes something else"):
-            surgery.remove(network(), IMAGE * scale, {"0": [0]})
-
-
-def test_never_without_channels():
-    model = network()
-    with pytest.raises(ValueError, match="removals would leave layer '0' without outputs; keep at least one"):
-        surgery.remove(model, IMAGE, {"0": range(4)})
-    tied = nn.Sequential(conv(3, 4), nn.Flatten(2), nn.Linear(36, 36), nn.Flatten(), nn.Linear(144, 1))
-    with pytest.raises(ValueError, match="layer '0' cannot lose channels: all its channels are tied together"):
-        surgery.remove(tied, IMAGE, {"0": [1]})
-
-
 BAD_INDICES = [
     ([-1], ValueError, r"removals\['0'\]: the layer has channels 0 to 3, got \[-1\]"),
     ([0, 4], ValueError, r"channels 0 to 3, got \[0, 4\]"),
     ([1, 1], ValueError, r"removals\['0'\]: channels are repeated: \[1, 1\]"),
-    (torch.tensor([True, False, False, False]), TypeError, r"must be whole numbers, the indices of channels, got \[True"),
+    (torch.tensor([True, False, False, False]), TypeError, r"whole numbers, the indices of channels, got \[True"),
     ([True, False], TypeError, "must be whole numbers"),
     ([0.0, 1.5], TypeError, r"must be whole numbers, the indices of channels, got \[0.0, 1.5\]"),
     (torch.tensor([0.0]), TypeError, "must be whole numbers"),
@@ -499,9 +315,60 @@ def test_a_model_that_cannot_be_traced():
 
     line = forward.__code__.co_firstlineno + 1
     with pytest.raises(
-        ValueError, match=rf"Net cannot be traced by torch.fx: .*test_surgery.py:{line}, in forward: if x.sum\(\) > 0"
+        ValueError, match=rf"Net cannot be traced by torch.fx: .*test_coupling.py:{line}, in forward: if x.sum\(\) > 0"
     ):
         surgery.groups(Net(forward, a=conv(3, 4)), IMAGE)
     lazy = nn.Sequential(nn.LazyConv2d(4, 1), conv(4, 1))
     with pytest.raises(ValueError, match="layer '0' is lazy and has no weights yet"):
         surgery.groups(lazy, IMAGE)
+
+
+# --- one coupling, many removals ----------------------------------------------------------------------------------------
+
+
+def test_a_coupling_cuts_the_weights_that_the_model_has_by_then():
+    model = network()
+    coupling = surgery.Coupling(model, IMAGE)
+    first, _ = coupling.remove({"0": [1]})
+    with torch.no_grad():
+        model[3].weight[:, [0, 2, 3]] *= 2
+    second, report = coupling.remove({"0": [1]})
+    assert torch.equal(second[3].weight, 2 * first[3].weight)
+    third, _ = surgery.remove(model, IMAGE, {"0": [1]})
+    assert all(torch.equal(a, b) for a, b in zip(second.parameters(), third.parameters(), strict=True))
+    assert report.kept_inputs["3"].tolist() == [0, 2, 3]
+
+
+def test_the_channels_of_units_are_what_remove_takes():
+    model = nn.Sequential(conv(3, 2), conv(2, 6, groups=2), conv(6, 1))
+    coupling = surgery.Coupling(model, IMAGE)
+    removals = coupling.groups[0].removals(torch.tensor([1]))
+    assert {layer: channels.tolist() for layer, channels in removals.items()} == {"0": [1], "1": [3, 4, 5]}
+    smaller, _ = coupling.remove(removals)
+    assert (smaller[0].out_channels, smaller[1].out_channels, smaller[2].in_channels) == (1, 3, 3)
+
+
+def train_images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(100, 3, 6, 6, generator=generator), torch.randint(2, (100,), generator=generator)
+
+
+METHODS = {
+    "filters": lambda model, images, labels: filters.prune(model, IMAGE, 0.5),
+    "slimming": lambda model, images, labels: slimming.prune(model, IMAGE, 0.5),
+    "thinet": lambda model, images, labels: thinet.prune(model, IMAGE, 0.5, images),
+    "channel_lasso": lambda model, images, labels: channel_lasso.prune(model, IMAGE, 0.5, images),
+    "dcp": lambda model, images, labels: dcp.prune(model, IMAGE, 0.5, images, labels, steps=1),
+    "gal": lambda model, images, labels: gal.prune(model, IMAGE, images, penalty=5.0, mask_lr=0.1, epochs=1),
+    "surgery.remove": lambda model, images, labels: surgery.remove(model, IMAGE, {"0": [0]}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_couples_the_channels_once(method, monkeypatch):
+    runs = []
+    propagate = ChannelPropagation.propagate
+    monkeypatch.setattr(ChannelPropagation, "propagate", lambda self, x: (runs.append(self), propagate(self, x)))
+    _, report = METHODS[method](network(), *train_images())
+    assert report.kept_outputs
+    assert len(runs) == 1

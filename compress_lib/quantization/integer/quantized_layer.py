@@ -3,31 +3,59 @@
 The layers themselves, and the source, are in `int8`.
 """
 
-import functools
-import warnings
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from compress_lib.quantization.integer import affine, fixed_point
-from compress_lib.quantization.integer.qparams import GridModule, QParams, codes_dtype, positive
+from compress_lib.quantization.integer import affine, fixed_point, onednn
+from compress_lib.quantization.integer.qparams import QParams, QParamsModule, codes_dtype
 
-_INT16, _INT32 = torch.iinfo(torch.int16), torch.iinfo(torch.int32)
+_INT32 = torch.iinfo(torch.int32)
 
 
-class QuantizedLayer(GridModule):
-    """What a linear layer and a convolution share. They add `_accumulate`, `_kernel` and `_check`."""
+class QuantizedLayer(QParamsModule):
+    """What a linear layer and a convolution share. They add `_accumulate`, `_kernel`, `_kernel_takes` and `_check`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the weight.
+    bias : bool
+        Whether there is one.
+    per_channel : bool
+        A weight scale for each output, or one for all.
+    weight_bits : int
+        From 2 to 16.
+    input_bits : int
+        From 1 to 16.
+    output_bits : int, optional
+        From 1 to 16; None for float32 numbers.
+    relu : bool
+        Whether a ReLU follows.
+
+    Raises
+    ------
+    ValueError
+        If a number of bits is out of range.
+    """
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    input_scale: Tensor
+    input_zero_point: Tensor
 
     def __init__(
         self,
         shape: tuple[int, ...],
         *,
-        bias: bool,
-        per_channel: bool,
-        weight_bits: int,
-        input_bits: int,
-        output_bits: int | None,
-        relu: bool,
+        bias: bool = True,
+        per_channel: bool = True,
+        weight_bits: int = 8,
+        input_bits: int = 8,
+        output_bits: int | None = 8,
+        relu: bool = False,
     ) -> None:
         super().__init__()
         affine.quant_range(weight_bits, signed=True, narrow=True)
@@ -35,20 +63,26 @@ class QuantizedLayer(GridModule):
         self.register_buffer("weight", torch.zeros(shape, dtype=torch.int8 if weight_bits <= 8 else torch.int16))
         self.register_buffer("weight_scale", torch.ones(shape[:1] if per_channel else ()))
         self.register_buffer("bias", torch.zeros(shape[0], dtype=torch.int32) if bias else None)
-        self.register_grid("input_", input_bits)
+        self.register_qparams("input_", input_bits)
         if output_bits is not None:
-            self.register_grid("output_", output_bits)
+            self.register_qparams("output_", output_bits)
 
-    def _fill(self, layer: nn.Module, input_grid: QParams, output_grid: QParams | None, weight_scale: Tensor):
+    def _fill(
+        self,
+        layer: nn.Conv2d | nn.Linear,
+        input_qparams: QParams,
+        output_qparams: QParams | None,
+        weight_scale: Tensor,
+    ) -> Self:
         """Quantize a dense layer into this one, and take it to the device of that one."""
         for name, parameter in layer.named_parameters():
             affine.check_finite(name, parameter)
         axis = 0 if weight_scale.dim() else None
         self.weight.copy_(affine.quantize(layer.weight, weight_scale, 0, self.weight_bits, narrow=True, axis=axis))
         self.weight_scale.copy_(weight_scale)
-        self.set_grid("input_", input_grid)
-        if output_grid is not None:
-            self.set_grid("output_", output_grid)
+        self.set_qparams("input_", input_qparams)
+        if output_qparams is not None:
+            self.set_qparams("output_", output_qparams)
         if layer.bias is not None:
             codes = (layer.bias.detach().cpu().double() / self._product_scale()).round()
             if (codes.abs() > _INT32.max).any():
@@ -61,29 +95,21 @@ class QuantizedLayer(GridModule):
         return self.to(layer.weight.device)
 
     @property
-    def input_grid(self) -> QParams:
+    def input_qparams(self) -> QParams:
         """The grid of the codes that come in."""
-        return self.read_grid("input_", self.input_bits)
+        return self.get_qparams("input_", self.input_bits)
 
     @property
-    def output_grid(self) -> QParams | None:
+    def output_qparams(self) -> QParams | None:
         """The grid of the codes that go out; None if they are float32 numbers."""
-        return None if self.output_bits is None else self.read_grid("output_", self.output_bits)
+        return None if self.output_bits is None else self.get_qparams("output_", self.output_bits)
 
     @property
     def kernel(self) -> str:
         """``"int8"`` if oneDNN multiplies the codes, ``"float32"`` if they are converted before."""
-        if max(self.weight_bits, self.input_bits, self.output_bits or 0) > 8:
-            return "float32"
-        support = _support() if self.weight.is_cpu else "missing"
-        pair = (
-            2
-            * affine.quant_range(self.weight_bits, signed=True)[1]
-            * affine.quant_range(self.input_bits, signed=False)[1]
-        )
-        if support == "exact" or (support == "saturating" and pair <= _INT16.max):
+        few = max(self.weight_bits, self.input_bits, self.output_bits or 0) <= 8
+        if few and onednn.multiplies(self.weight_bits, self.input_bits, self.weight.device):
             return "int8"
-        _warn_once(f"oneDNN's int8 kernels are {support} here: quantized layers compute in float32, which is slower")
         return "float32"
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -97,7 +123,7 @@ class QuantizedLayer(GridModule):
         Returns
         -------
         Tensor
-            Codes likewise, or float32 without an output grid.
+            Codes likewise, or float32 without ``output_qparams``.
 
         Raises
         ------
@@ -110,7 +136,8 @@ class QuantizedLayer(GridModule):
         if self._derived is None:
             self._derived = self._prepare()
         operator, arguments, highest = self._derived
-        if operator is None or not codes.numel():  # of an empty batch, oneDNN's linear layer loses axes
+        # Of an empty batch, oneDNN's linear layer loses axes.
+        if operator is None or not codes.numel() or not self._kernel_takes(codes):
             return self._float32(codes)
         output = operator(codes, *arguments)
         return output if highest is None else output.clamp_(max=highest)
@@ -148,12 +175,20 @@ class QuantizedLayer(GridModule):
         if self.output_bits is None:
             output = (total * self._spread(self._product_scale())).float()
             return output.relu_() if self.relu else output
-        grid = self.output_grid
-        m0, shift = (self._spread(t) for t in fixed_point.multiplier(self._product_scale() / grid.scale))
-        lowest = grid.zero_point if self.relu else grid.lowest
-        limits = grid.zero_point, lowest, grid.highest
+        out = self.output_qparams
+        m0, shift = (self._spread(t) for t in fixed_point.multiplier(self._product_scale() / out.scale))
+        lowest = out.zero_point if self.relu else out.lowest
+        limits = out.zero_point, lowest, out.highest
         requantized = fixed_point.requantize(total.int(), m0, shift, *limits, rounding=rounding)
-        return requantized.to(codes_dtype(grid.bits))
+        return requantized.to(codes_dtype(out.bits))
+
+    def _kernel_takes(self, codes: Tensor) -> bool:
+        """Whether oneDNN's kernel can be trusted with codes of this shape."""
+        return True
+
+    def _kernel_takes(self, codes: Tensor) -> bool:
+        """Whether oneDNN's kernel can be trusted with codes of this shape."""
+        return True
 
     # What is not for oneDNN: the sums in float32, whose rounding, if any, is far below that to the output's codes.
     def _float32(self, codes: Tensor) -> Tensor:
@@ -163,12 +198,12 @@ class QuantizedLayer(GridModule):
             real += self._spread((self.bias * scale).float())
         if self.relu:
             real.relu_()
-        return real if self.output_bits is None else self.output_grid.quantize(real)
+        return real if self.output_bits is None else self.output_qparams.quantize(real)
 
     def _prepare(self) -> tuple:
         """oneDNN's operator, its arguments after the codes, and the highest code where it is not uint8's."""
-        positive("weight_scale", self.weight_scale)
-        x, y = self.input_grid, self.output_grid
+        affine.check_scale("weight_scale", self.weight_scale)
+        x, y = self.input_qparams, self.output_qparams
         if self.kernel == "float32":
             return None, (), None
         bias = None if self.bias is None else (self.bias * self._product_scale()).float()
@@ -198,42 +233,22 @@ class QuantizedLayer(GridModule):
             raise TypeError(f"codes must be {codes_dtype(self.input_bits)}, got {codes.dtype}")
 
 
-def settings(layer, kind: type, input_grid, output_grid, weight_scale) -> dict:
+def check_settings(layer, kind: type, input_qparams, output_qparams, weight_scale) -> dict:
     """The constructor's arguments that a dense layer and the grids imply, once they have been checked."""
     if type(layer) is not kind:
         raise TypeError(f"layer must be an nn.{kind.__name__}, got {type(layer).__name__}")
-    if not isinstance(input_grid, QParams):
-        raise TypeError(f"input_grid must be a Grid, got {type(input_grid).__name__}")
-    if not isinstance(output_grid, QParams | None):
-        raise TypeError(f"output_grid must be a Grid or None, got {type(output_grid).__name__}")
+    if not isinstance(input_qparams, QParams):
+        raise TypeError(f"input_qparams must be QParams, got {type(input_qparams).__name__}")
+    if not isinstance(output_qparams, QParams | None):
+        raise TypeError(f"output_qparams must be QParams or None, got {type(output_qparams).__name__}")
     if not isinstance(weight_scale, Tensor) or not weight_scale.is_floating_point():
         raise TypeError(f"weight_scale must be a float tensor, got {weight_scale!r}")
     if weight_scale.shape not in ((), layer.weight.shape[:1]):
         raise ValueError(f"weight_scale must be () or ({len(layer.weight)},), got {tuple(weight_scale.shape)}")
-    positive("weight_scale", weight_scale.float())
+    affine.check_scale("weight_scale", weight_scale.float())
     return {
         "bias": layer.bias is not None,
         "per_channel": weight_scale.dim() == 1,
-        "input_bits": input_grid.bits,
-        "output_bits": None if output_grid is None else output_grid.bits,
+        "input_bits": input_qparams.bits,
+        "output_bits": None if output_qparams is None else output_qparams.bits,
     }
-
-
-@functools.cache
-def _support() -> str:
-    """What oneDNN does with 8-bit codes on this processor: "exact", "saturating" (in int16) or "missing"."""
-    codes, weight = torch.full((1, 2), 255, dtype=torch.uint8), torch.full((1, 2), 127, dtype=torch.int8)
-    try:
-        packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
-        arguments = (codes, 1.0, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], "")
-        found = torch.ops.onednn.qlinear_pointwise.default(*arguments).item()
-        torch.ops.onednn.qconv_prepack.default, torch.ops.onednn.qconv2d_pointwise.default  # noqa: B018
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return "missing"
-    return "exact" if found == 2 * 255 * 127 else "saturating"
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=4)

@@ -1,0 +1,102 @@
+"""Multiply-adds of fused attention, from the shapes of its tensors.
+
+In each head ``L`` queries of length ``E`` meet ``S`` keys: the scores take ``L S E`` multiply-adds, and their products
+with values of length ``V`` take ``L S V``. Masked positions count like any other, as padding does in a convolution.
+
+Which kernel PyTorch takes depends on its version, the device, the shapes and the data type; the table at the end has
+them all, so that the count does not. Where lengths of sequences are data in a tensor, shapes do not tell how much work
+there is: there the formulas give ``None``, and the operation is named as uncounted.
+"""
+
+from math import prod
+
+
+def _forward(query, key, value, *_, **__) -> int:
+    """Tensors (…, heads, positions, length); a head of keys may serve several heads of queries."""
+    return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+def _backward(_grad_out, query, key, value, *_, **__) -> int:
+    """The scores once more; then the gradients of weights and values, of length V, and of queries and keys, of length E."""
+    return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
+
+
+# The kernels below `scaled_dot_product_attention` take (…, positions, heads, length), except for cuDNN's.
+
+
+def _kernel(query, key, value, lengths=None, *_, seqused_k=None, block_table=None, **__) -> int | None:
+    if any(data is not None for data in (lengths, seqused_k, block_table)):
+        return None
+    return prod(query.shape[:-1]) * key.shape[-3] * (query.shape[-1] + value.shape[-1])
+
+
+def _kernel_backward(_grad_out, query, key, value, _out, _logsumexp, lengths=None, *_, **__) -> int | None:
+    if lengths is not None:
+        return None
+    return prod(query.shape[:-1]) * key.shape[-3] * (3 * query.shape[-1] + 2 * value.shape[-1])
+
+
+def _kernel_in_place(_out, *args, **kwargs) -> int | None:
+    return _kernel(*args, **kwargs)
+
+
+def _efficient(query, key, value, _bias=None, lengths=None, *_, seqlen_k=None, **__) -> int | None:
+    return _kernel(query, key, value, lengths, seqused_k=seqlen_k)
+
+
+def _efficient_backward(grad_out, query, key, value, _bias, out, lengths=None, *_, **__) -> int | None:
+    return _kernel_backward(grad_out, query, key, value, out, None, lengths)
+
+
+def _cudnn(query, key, value, _bias=None, lengths=None, *_, seqused_k=None, block_table=None, **__) -> int | None:
+    if any(data is not None for data in (lengths, seqused_k, block_table)):
+        return None
+    return _forward(query, key, value)
+
+
+def _cudnn_backward(grad_out, query, key, value, _out, _logsumexp, _seed, _offset, _bias, lengths=None, *_, **__):
+    return None if lengths is not None else _backward(grad_out, query, key, value)
+
+
+# The fast path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`, which `count` turns off, called by hand.
+
+
+def _multi_head(query, key, value, width, *_, **__) -> int:
+    """Tensors (…, positions, width): they and the output are multiplied by (width, width) each, then the heads."""
+    projections = width * (2 * query.numel() + key.numel() + value.numel())
+    return projections + 2 * query.numel() * key.shape[-2]
+
+
+def _encoder_layer(
+    x, width, _heads, _qkv, _qkv_bias, _proj, _proj_bias, _gelu, _norm_first, _eps, *weights, **__
+) -> int:
+    expand, contract = weights[4], weights[6]
+    return _multi_head(x, x, x, width) + x.numel() // width * (expand.numel() + contract.numel())
+
+
+# By name, for no version of PyTorch has all of them.
+FORMULAS = {
+    "aten._scaled_dot_product_flash_attention": _forward,
+    "aten._scaled_dot_product_flash_attention_backward": _backward,
+    "aten._scaled_dot_product_flash_attention_for_cpu": _forward,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": _backward,
+    "aten._scaled_dot_product_efficient_attention": _forward,
+    "aten._scaled_dot_product_efficient_attention_backward": _backward,
+    "aten._scaled_dot_product_cudnn_attention": _forward,
+    "aten._scaled_dot_product_cudnn_attention_backward": _backward,
+    "aten._scaled_dot_product_fused_attention_overrideable": _forward,
+    "aten._scaled_dot_product_fused_attention_overrideable_backward": _backward,
+    "aten._scaled_dot_product_attention_math_for_mps": _forward,
+    "aten._triton_scaled_dot_attention": _forward,
+    "flex_attention": _forward,
+    "aten._flash_attention_forward": _kernel,
+    "aten._flash_attention_forward_no_dropout_inplace": _kernel_in_place,
+    "aten._flash_attention_backward": _kernel_backward,
+    "aten._efficient_attention_forward": _efficient,
+    "aten._efficient_attention_backward": _efficient_backward,
+    "aten._cudnn_attention_forward": _cudnn,
+    "aten._cudnn_attention_backward": _cudnn_backward,
+    "aten._native_multi_head_attention": _multi_head,
+    "aten._triton_multi_head_attention": _multi_head,
+    "aten._transformer_encoder_layer_fwd": _encoder_layer,
+}
