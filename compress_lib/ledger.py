@@ -73,7 +73,7 @@ def record(row: dict) -> dict:
 
 
 def read(chapter: str | None = None, **where) -> list[dict]:
-    """All rows, or those of one ``chapter`` (the notebook's name without suffix), that agree with ``where`` (`select`)."""
+    """The rows of a ``chapter`` (the notebook's name without suffix), or all, that agree with ``where``; see `select`."""
     paths = sorted((directory() / "ledger").glob("*.json" if chapter is None else f"{chapter}.json"))
     rows = [row for path in paths for row in _load(path)]
     for row in rows:
@@ -87,8 +87,8 @@ def select(rows: list[dict], **where) -> list[dict]:
     Parameters
     ----------
     rows : as from `read`.
-    where : fields, as ``model="lenet-5"``. Of a field that is a mapping, as ``recipe={"k": 8, "epochs": 2}``, the entries
-        that are named must be equal; it may have others.
+    where : fields, as ``model="lenet-5"``. Of a field that is a mapping, as ``recipe={"k": 8, "epochs": 2}``, the
+        entries that are named must be equal; it may have others.
     """
     return [row for row in rows if _agrees(row, where)]
 

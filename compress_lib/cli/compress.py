@@ -1,7 +1,8 @@
 """Compress a baseline into one small file, read the file back, and write its row of the ledger.
 
 Deep compression (Han et al., arXiv 1510.00149): magnitude pruning in rounds with retraining, survivors that share a few
-values, training of these values, Huffman-coded indices and gaps. Each layer keeps the fraction that the paper has for it.
+values, training of these values, Huffman-coded indices and gaps. Each layer keeps the fraction that it keeps in the
+paper.
 """
 
 import argparse

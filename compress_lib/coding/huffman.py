@@ -1,9 +1,10 @@
 """Canonical Huffman coding: frequent symbols get short words. Chapter 07.
 
 Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and Huffman
-coding", ICLR 2016, arXiv 1510.00149. The lengths of the words are optimal among those of at most 16 bits (package-merge:
-Larmore, Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", J. ACM 37(3), 1990). The words follow
-from the lengths: counted upwards in the order of length, then symbol. So a stream stores the lengths only.
+coding", ICLR 2016, arXiv 1510.00149. The lengths of the words are optimal among those of at most 16 bits
+(package-merge: Larmore, Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", J. ACM 37(3), 1990).
+The words follow from the lengths: counted upwards in the order of length, then symbol. So a stream stores the lengths
+only.
 
 A stream is, all bits in the order of `bits`, numbers as varints and lists as in `records`:
 

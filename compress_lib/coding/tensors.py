@@ -1,9 +1,10 @@
 """One tensor as bytes, bit for bit, in the smallest of several encodings. Chapter 07.
 
-After Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and Huffman
-coding", ICLR 2016, arXiv 1510.00149: the values that are not zero and the gaps between them, values as indices of a
-codebook, indices and gaps in Huffman's code. Values are taken as `patterns` of bits: −0, NaN and infinities come back as
-they were. (So prune by ``torch.where(mask, w, 0)``: ``w * mask`` makes −0 of what was negative, a value to be stored.)
+After Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and
+Huffman coding", ICLR 2016, arXiv 1510.00149: the values that are not zero and the gaps between them, values as indices
+of a codebook, indices and gaps in Huffman's code. Values are taken as `patterns` of bits: −0, NaN and infinities come
+back as they were. (So prune by ``torch.where(mask, w, 0)``: ``w * mask`` makes −0 of what was negative, a value to be
+stored.)
 
 A record, everything little-endian, numbers as varints (`records`):
 
@@ -18,8 +19,8 @@ dictionary  codebook: how many values it has, then these; base: one value, the l
 values      the values one by one; or a stream of their indices in the codebook, or of their distances from the base
 ==========  ==========================================================================================================
 
-In any form an entry takes one bit at least, and a gap reaches 256 positions at most. So a record decodes to no more than
-2,048 values a byte, and 256 besides: no few bytes can claim a large tensor, a constant one either.
+In any form an entry takes one bit at least, and a gap reaches 256 positions at most. So a record decodes to no more
+than 2,048 values a byte, and 256 besides: no few bytes can claim a large tensor, a constant one either.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The header of a file: what is where, and whether the file is whole. Used by `container`, which shows it. Chapter 07."""
+"""The header of a file: what is where, and whether the file is whole; `archive` shows its form. Chapter 07."""
 
 import json
 import zlib

@@ -1,7 +1,7 @@
 """The networks that everything starts from: trained by one plain recipe on all training images, or on the fit split.
 
-The shipped ones (`compress_lib.models.zoo`) saw all 60,000 training images. Whatever *chooses* something, a threshold, a
-rank, an architecture, must choose on images that its network has not seen: so it starts from a network that `trained`
+The shipped ones (`compress_lib.models.zoo`) saw all 60,000 training images. Whatever *chooses* something, a threshold,
+a rank, an architecture, must choose on images that its network has not seen: so it starts from a network that `trained`
 trains on the 55,000 images of the split "fit", and chooses on "held-out". What ``python -m compress_lib train`` runs.
 Chapter 01.
 """
@@ -35,7 +35,8 @@ SPLITS = ("train", "fit")
 def trained(name: str, *, split: str = "fit", seed: int = 0, root=None) -> nn.Module:
     """A starting network in evaluation mode, on the CPU: read from the user's cache, and before that trained into it.
 
-    The first call takes minutes to an hour and shows a bar; if it is interrupted, the next one goes on where it stopped.
+    The first call takes minutes to an hour and shows a bar; if it is interrupted, the next one goes on where it
+    stopped.
 
     Parameters
     ----------

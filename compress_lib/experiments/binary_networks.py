@@ -3,9 +3,9 @@
 METHOD is one of: ``binaryconnect`` and ``binaryconnect-stochastic`` (Courbariaux et al., arXiv 1511.00363), ``bwn``,
 ``xnor`` and ``xnor-without-k`` (Rastegari et al., arXiv 1603.05279), ``bnn`` (Courbariaux, Hubara et al., arXiv
 1602.02830), ``multibit`` (after Zhou et al., arXiv 1606.06160) and ``twn`` (Li, Zhang, Liu, arXiv 1605.04711). The
-network is `compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the same
-start, but with weight decay; where weights become signs there is none. What is measured is read back from a file; with
-random signs the accuracy of the real weights behind them is noted, too.
+network is `compress_lib.models.block_cnn`. Beside each stands the same network of floats, trained likewise from the
+same start, but with weight decay; where weights become signs there is none. What is measured is read back from a file;
+with random signs the accuracy of the real weights behind them is noted, too.
 """
 
 import argparse

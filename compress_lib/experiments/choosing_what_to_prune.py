@@ -1,9 +1,9 @@
-"""Prune by every criterion, beside a lottery, and measure four ways of recovery: the tables of chapter 04.
+"""Prune by every criterion, beside random choices, and measure four ways of recovery: the tables of chapter 04.
 
-Three experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained networks,
-one per seed. "complete": the same with methods that choose and repair in one, as their papers have them; GAL finds out by
-itself how many filters go. "layer": a growing fraction of one layer goes, in the first of these networks. What is measured
-goes to ``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
+Three experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained
+networks, one per seed. "complete": the same with methods that choose and repair in one, as their papers have them; GAL
+finds out by itself how many filters go. "layer": a growing fraction of one layer goes, in the first of these networks.
+What is measured goes to ``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
 
 The network of seed 0 is in the zoo. The others come from ``python -m compress_lib train vgg-small --seed N --precision
 bf16 --out WORK/vgg-small-seedN``.
@@ -30,7 +30,7 @@ COMMAND = "criteria"
 
 LAYER = "features.14"  # 64 filters in the middle of the network
 FRACTIONS = (0.25, 0.5, 0.625, 0.75, 0.875)
-LOTS = 3  # draws of the lottery for each network
+DRAWS = 3  # random choices for each network
 IMAGES = 1_000  # of the training set, for criteria that look at images, and for the recovery without training
 GAL = {"penalty": 0.1, "epochs": 2, "lr": 0.01}  # GAL is a training, so it gets more images:
 GAL_IMAGES = 20_000
@@ -87,7 +87,7 @@ def cut(model, method: str, draw: int, fraction: float | None, experiment: str, 
     model : vgg-small.
     method : in the experiment "complete" one of `COMPLETE`; in the others a name in ``criteria.ALL``, or "thinet" or
         "channel_lasso", which then choose only and repair nothing.
-    draw : seed of the lottery, and of the images that criteria look at.
+    draw : seed of the random choice, and of the images that criteria look at.
     fraction : to remove, of every convolution or of `LAYER`; None for GAL.
     experiment : "network", "complete" or "layer".
     train : images and labels.
@@ -165,13 +165,13 @@ def _one_epoch(model, smaller, report, images, train, draw):
 
 
 def _others_one_epoch(model, smaller, report, images, train, draw):
-    """The control of a method that chose its own widths: the same widths, filters by lot, one epoch."""
+    """The control of a method that chose its own widths: the same widths, random filters, one epoch."""
     torch.manual_seed(draw)
-    lots = {}
+    chosen = {}
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Conv2d):
-            lots[name] = torch.randperm(layer.out_channels)[smaller.get_submodule(name).out_channels :]
-    return _one_epoch(model, surgery.remove(model, data.normalize(images[:1]), lots)[0], report, images, train, draw)
+            chosen[name] = torch.randperm(layer.out_channels)[smaller.get_submodule(name).out_channels :]
+    return _one_epoch(model, surgery.remove(model, data.normalize(images[:1]), chosen)[0], report, images, train, draw)
 
 
 RECOVERIES = {
@@ -189,9 +189,9 @@ RECOVERED = {
 
 
 def _methods() -> list[tuple[str, int]]:
-    """Every method once, and the lottery several times."""
+    """Every method once, and the random choice several times."""
     chosen = [name for name in criteria.ALL if name != "random"] + ["thinet", "channel_lasso"]
-    return [(name, 0) for name in chosen] + [("random", draw) for draw in range(LOTS)]
+    return [(name, 0) for name in chosen] + [("random", draw) for draw in range(DRAWS)]
 
 
 class _Results:
@@ -208,7 +208,7 @@ class _Results:
 
     def add(self, key: tuple, measured: dict[str, dict]) -> None:
         for recovery, values in measured.items():
-            self.rows.append(dict(zip(_FIELDS, (*key, recovery))) | values)
+            self.rows.append(dict(zip(_FIELDS, (*key, recovery), strict=True)) | values)
         content = json.dumps(self.provenance)[:-1] + ', "rows": [\n' + ",\n".join(map(json.dumps, self.rows)) + "\n]}\n"
         files.write(self.path, content.encode())
 

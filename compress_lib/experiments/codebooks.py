@@ -1,10 +1,10 @@
 """Let the weights of a baseline share few values, and write its rows to the ledger of chapter 06.
 
-METHOD is one of: ``linear``, ``density``, ``random`` (Han et al., arXiv 1510.00149: k-means of each layer's weights with
-these starting centroids, then training of the centroids), ``product`` (Gong et al., arXiv 1412.6115: k-means of pieces of
-the rows), ``response`` (Wu et al., arXiv 1512.06473: pieces fitted to what the layer answers), ``inq`` (Zhou et al., arXiv
-1702.03044: powers of two, fixed part by part, the largest first, and the rest trained on), ``inq-random`` (parts drawn by
-lot), ``inq-one-shot`` (all at once, no training).
+METHOD is one of: ``linear``, ``density``, ``random`` (Han et al., arXiv 1510.00149: k-means of each layer's weights
+with these starting centroids, then training of the centroids), ``product`` (Gong et al., arXiv 1412.6115: k-means of
+pieces of the rows), ``response`` (Wu et al., arXiv 1512.06473: pieces fitted to what the layer answers), ``inq`` (Zhou
+et al., arXiv 1702.03044: powers of two, fixed part by part, the largest first, and the rest trained on), ``inq-random``
+(random parts), ``inq-one-shot`` (all at once, no training).
 """
 
 import argparse
@@ -118,7 +118,7 @@ def _response(dense, train, seed, fit, k, length):
 
 
 def _sizes(dense, length: int, k: int) -> dict[str, tuple[int, int]]:
-    """Of the layers but the last, which has too few rows to share pieces; the nearest length that divides the inputs."""
+    """Of all layers but the last, which has too few rows to share; the nearest length that divides the inputs."""
     layers = list(targets.prunable(dense).items())[:-1]
     return {name: (max(d for d in range(1, length + 1) if layer.weight.shape[1] % d == 0), k) for name, layer in layers}
 

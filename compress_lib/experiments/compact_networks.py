@@ -3,7 +3,8 @@
 NAME is one of the zoo's networks for 28×28 images that cost about four million multiply–adds: ``squeezenet-small``
 (chapter 13), ``mobilenet-v1-small``, ``mobilenet-v2-small`` and ``plain-small`` (14), ``shufflenet-v1-small`` and
 ``shufflenet-v2-small`` (15), ``xception-small`` (16). All are trained by the same recipe. What a row compares with, its
-``model``, is ``plain-small``, a network of full convolutions: trained from the same seed on the same images for as long.
+``model``, is ``plain-small``, a network of full convolutions: trained from the same seed on the same images, for as
+long.
 """
 
 import argparse
@@ -109,8 +110,8 @@ def measure(name, options, *, epochs, images, lr, work, root, seed) -> dict:
             torch.manual_seed(seed)
             network = zoo.build(name, **options)
         run = "-".join([name, *_texts(options, "{}{}"), *map(str, length.values()), f"seed{seed}.pt"])
-        # With channels innermost, 1×1 and depthwise convolutions train up to twice as fast. What is in a checkpoint or a
-        # file does not depend on it; what is measured afterwards is in the usual layout again.
+        # With channels innermost, 1×1 and depthwise convolutions train up to twice as fast. What is in a checkpoint or
+        # a file does not depend on it; what is measured afterwards is in the usual layout again.
         network.to(memory_format=torch.channels_last)
         history = training.fit(network, *chosen, seed=seed, checkpoint=work / run, **harness.fit_settings(recipe))
         return network.to(memory_format=torch.contiguous_format), history

@@ -1,8 +1,8 @@
 """Quantize a baseline to integers, and write its rows to the ledger of chapter 05.
 
-METHOD is one of: ``ptq`` (Jacob et al., arXiv 1712.05877: ranges from some images, no training), ``qat`` (the same paper:
-trained with the rounding in place and straight-through gradients), ``dsq`` (Gong et al., arXiv 1908.05033: trained with
-the gradients of soft staircases, whose ranges are learned). What is measured is read back from a file.
+METHOD is one of: ``ptq`` (Jacob et al., arXiv 1712.05877: ranges from some images, no training), ``qat`` (the same
+paper: trained with the rounding in place and straight-through gradients), ``dsq`` (Gong et al., arXiv 1908.05033:
+trained with the gradients of soft staircases, whose ranges are learned). What is measured is read back from a file.
 """
 
 import argparse
@@ -55,13 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
             )
 
 
-OPTIONS = ("name", "method", "weight_bits", "activation_bits", "per_tensor", "range", "weight_range", "epochs", "images",
-           "lr", "integer", "work", "data")  # fmt: skip
+OPTIONS = ("name", "method", "weight_bits", "activation_bits", "per_tensor", "range", "weight_range", "epochs",
+           "images", "lr", "integer", "work", "data")  # fmt: skip
 
 
 def measure(
-    name, method, weight_bits, activation_bits, per_tensor, range, weight_range, epochs, images, lr, integer, work, data,
-    seed,
+    name, method, weight_bits, activation_bits, per_tensor, range, weight_range, epochs, images, lr, integer, work,
+    data, seed,
 ) -> dict:  # fmt: skip
     """Quantize the baseline ``name`` once; write and return its row of the ledger.
 
@@ -74,7 +74,8 @@ def measure(
     integer : whether to compare with the network that runs in integers alone, on all test images.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     data : directory with Fashion-MNIST, if not where it is found by itself.
-    seed : of all that is random: which training images are used, the first of them to find the ranges, and in what order.
+    seed : of all that is random: which training images are used, the first of them to find the ranges, and in what
+        order.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def entry_lists(codes, pes):
 def as_lists(matrix):
     return [
         [[(int(e) >> 4, int(e) & 15) for e in entries[a:b]] for a, b in itertools.pairwise(pointers)]
-        for entries, pointers in zip(matrix.entries, matrix.pointers)
+        for entries, pointers in zip(matrix.entries, matrix.pointers, strict=True)
     ]
 
 
@@ -59,7 +59,7 @@ def by_the_clock(work, depth):
         if not waiting and not any(queues):
             break
         if waiting and all(len(queue) < depth for queue in queues):
-            for queue, entries in zip(queues, waiting.popleft()):
+            for queue, entries in zip(queues, waiting.popleft(), strict=True):
                 queue.append(entries)
         for pe, queue in enumerate(queues):
             while queue and queue[0] == 0:
@@ -214,7 +214,8 @@ def test_cycles_by_hand():
     assert lockstep.work.tolist() == [4, 4]
     # 3 cycles for the first activation, 2 for the second, 1 for the third
     assert (lockstep.cycles, lockstep.idle.tolist()) == (6, [2, 2])
-    # 1 starts the second in cycle 1 and is done after 2; the third must wait until 0 has let go of the first, in cycle 3
+    # 1 starts the second in cycle 1 and is done after 2; the third must wait until 0 has let go of the first,
+    # in cycle 3
     assert (queued.cycles, queued.idle.tolist()) == (4, [0, 0])
     assert queued.balance == queued.efficiency == 1
     assert eie.simulate(matrix, np.array([0, 0, 2.0]), 1).cycles == 1

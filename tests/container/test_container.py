@@ -48,7 +48,7 @@ def same(one, other) -> bool:
     one, other = one.state_dict(), other.state_dict()
     return list(one) == list(other) and all(
         (a.dtype, a.shape, a.numpy().tobytes()) == (b.dtype, b.shape, b.numpy().tobytes())
-        for a, b in zip(one.values(), other.values())
+        for a, b in zip(one.values(), other.values(), strict=True)
     )
 
 
