@@ -73,7 +73,7 @@ def record(row: dict) -> dict:
 
 
 def read(chapter: str | None = None, **where) -> list[dict]:
-    """The rows of a ``chapter`` (the notebook's name without suffix), or all, that agree with ``where``; see `select`."""
+    """The rows of a ``chapter`` (the notebook's name without suffix), or all, that agree with ``where`` (`select`)."""
     paths = sorted((directory() / "ledger").glob("*.json" if chapter is None else f"{chapter}.json"))
     rows = [row for path in paths for row in _load(path)]
     for row in rows:

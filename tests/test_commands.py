@@ -1,5 +1,6 @@
 """The command line: what it writes, and what it says when it refuses."""
 
+import itertools
 import json
 import sys
 
@@ -239,9 +240,7 @@ def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_pat
     call(monkeypatch, "shrink", "resnet-20", "layers", "--epochs", 1, "--seeds", 0, "--blocks", 3, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     probes = row["details"]["probes"]
-    gains = {
-        name: value - before for before, (name, value) in zip(probes.values(), list(probes.items())[1:], strict=False)
-    }
+    gains = {name: value - before for (_, before), (name, value) in itertools.pairwise(probes.items())}
     widening = {"stage2.0", "stage3.0"}  # they change the shape and cannot go
     idle = sorted((name for name in gains if name not in widening), key=gains.get)[:3]  # the first among equals
     assert set(row["details"]["removed"]) == set(idle) and row["recipe"]["blocks"] == 3
