@@ -6,6 +6,7 @@ paper.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from compress_lib.experiments import deep_compression
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _values(given: list[str], layers) -> dict[str, int]:
+def _values(given: list[str], layers: Iterable[str]) -> dict[str, int]:
     """``K``, or ``LAYER=K`` for every layer, as a mapping."""
     try:
         if len(given) == 1 and "=" not in given[0]:

@@ -11,6 +11,8 @@ with random signs the accuracy of the real weights behind them is noted, too.
 import argparse
 import copy
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -48,7 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
 OPTIONS = ("method", "order", "bits", "width", "kernel_size", "epochs", "images", "lr", "work", "data")
 
 
-def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, data, seed) -> dict:
+def measure(
+    method: str, order: str, bits: int, width: int, kernel_size: int, epochs: int, images: int, lr: float, work: Path,
+    data: harness.Directory, seed: int,
+) -> dict:  # fmt: skip
     """Train, pack and measure one network; write and return its row of the ledger.
 
     Parameters
@@ -68,7 +73,7 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
     """
     train, test = harness.fashion_mnist(data)
     chosen = harness.draw(train, images, seed)
-    options = {"order": order, "width": width, "kernel_size": kernel_size}
+    options: dict[str, Any] = {"order": order, "width": width, "kernel_size": kernel_size}
     length = {"epochs": epochs, "images": images, "lr": lr}
     used = options | ({"bits": bits} if method == "multibit" else {}) | length
     recipe = used | harness.TRAINING

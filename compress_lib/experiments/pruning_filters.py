@@ -11,8 +11,10 @@ recovery), ``layers-worst`` (the blocks that the probe finds busiest, recovery b
 
 import argparse
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,7 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(harness.summary(row))
 
 
-def measure(name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root=None) -> dict:
+def measure(
+    name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root: harness.Directory = None
+) -> dict:
     """Shrink the baseline ``name`` once; write and return its row of the ledger.
 
     Parameters
@@ -83,6 +87,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     smaller, settings, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before"))
     objective = settings.pop("objective", training.cross_entropy)
     details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
+    given: dict[str, Any]
     if method.startswith("layers"):
         given, removed = {"blocks": amount}, f"{amount} blocks"
     elif method.startswith("neurons"):
@@ -200,7 +205,7 @@ def probe_blocks(model, image, train):
     return {"accuracy": accuracy, "removable": [name for name in blocks if shapes[name][0] == shapes[name][1]]}
 
 
-METHODS = {
+METHODS: dict[str, Callable] = {
     "filters": _filters,
     "random": partial(_filters, criterion="random"),
     "scratch": _scratch,

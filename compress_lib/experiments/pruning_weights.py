@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(harness.summary(row))
 
 
-def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root=None) -> dict:
+def measure(
+    name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root: harness.Directory = None
+) -> dict:
     """Prune and retrain the baseline ``name`` once; write and return its row of the ledger.
 
     Parameters

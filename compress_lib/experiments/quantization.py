@@ -6,6 +6,8 @@ trained with the gradients of soft staircases, whose ranges are learned). What i
 """
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from compress_lib import ledger
 from compress_lib.experiments import harness
@@ -60,8 +62,8 @@ OPTIONS = ("name", "method", "weight_bits", "activation_bits", "per_tensor", "ra
 
 
 def measure(
-    name, method, weight_bits, activation_bits, per_tensor, range, weight_range, epochs, images, lr, integer, work,
-    data, seed,
+    name: str, method: str, weight_bits: int, activation_bits: int, per_tensor: bool, range: str, weight_range: str,
+    epochs: int, images: int, lr: float, integer: bool, work: Path, data: harness.Directory, seed: int,
 ) -> dict:  # fmt: skip
     """Quantize the baseline ``name`` once; write and return its row of the ledger.
 
@@ -86,7 +88,7 @@ def measure(
     chosen = harness.draw(train, min(CALIBRATION, len(train[0])) if method == "ptq" else images, seed)
     calibration = min(CALIBRATION, len(chosen[0]))
     dense = zoo.load(name)
-    bits_and_ranges = {"weight_bits": weight_bits, "activation_bits": activation_bits,
+    bits_and_ranges: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits,
                        "range": range, "weight_range": weight_range}  # fmt: skip
     settings = bits_and_ranges | {"per_channel": not per_tensor}
     recipe = settings | {"calibration_images": calibration, "split": harness.TRAINING["split"]}
@@ -106,7 +108,7 @@ def measure(
         )  # fmt: skip
     form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
     restored, budget = harness.through_file(deployed, test[0], architecture=name, metadata={"form": form})
-    details = {
+    details: dict[str, Any] = {
         "layers": [vars(layer) for layer in report.rows],
         "float32": report.skipped,
         "budget": [vars(layer) for layer in budget.rows],
