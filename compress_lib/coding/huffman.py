@@ -99,7 +99,7 @@ def code_lengths(counts: np.ndarray, *, max_length: int = MAX_LENGTH) -> np.ndar
         packages = prices[ranking][: len(prices) // 2 * 2].reshape(-1, 2).sum(1)
     bought = 2 * (len(order) - 1)
     for level in reversed(is_coin):  # the cheapest coins of a value are those of the rarest symbols
-        coins = np.count_nonzero(level[:bought])
+        coins = int(np.count_nonzero(level[:bought]))
         lengths[order[:coins]] += 1
         bought = 2 * (bought - coins)
     return lengths
@@ -188,7 +188,7 @@ def _parse(data: bytes) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray, b
     """Of a stream: count, chunk, alphabet, lengths, the bits where the chunks end, and the words; all checked."""
     reader = records.Reader(data)
     if reader.read(len(MAGIC)) != MAGIC:
-        raise ValueError(f"data must begin with {MAGIC}, a Huffman stream of version 1, got {bytes(data[:3])}")
+        raise ValueError(f"data must begin with {MAGIC!r}, a Huffman stream of version 1, got {bytes(data[:3])!r}")
     count = reader.varint()
     if count == 0:
         reader.end()

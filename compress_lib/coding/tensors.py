@@ -100,12 +100,12 @@ def encode(tensor: "Tensor", *, index_bits: int | None = None, huffman: bool = T
         for form in source.symbols
         for width, counts in {0: None, **gaps}.items()
     ]
-    best = None
-    for bound, form, width in sorted(bounds):
-        if best is not None and bound >= len(best):
+    (_, form, width), *others = sorted(bounds)
+    best = source.record(form, width, huffman)
+    for bound, form, width in others:
+        if bound >= len(best):
             break  # neither this one nor a later one is shorter
-        record = source.record(form, width, huffman)
-        best = record if best is None else min(best, record, key=len)
+        best = min(best, source.record(form, width, huffman), key=len)
     return best
 
 
@@ -248,7 +248,7 @@ class _Record:
 
     def entry_patterns(self) -> np.ndarray:
         """The entries' patterns in the type they are stored in."""
-        if self.form == _RAW:
+        if self.values is None:  # raw
             return self.dictionary
         symbols = self.values.decode()
         largest = int(symbols.max(initial=0))

@@ -100,7 +100,7 @@ def read(file: BinaryIO, size: int) -> Header:
     """
     start = file.read(_START)
     if start[: len(MAGIC)] != MAGIC:
-        raise ValueError(f"it must begin with {MAGIC}, got {start[: len(MAGIC)]}")
+        raise ValueError(f"it must begin with {MAGIC!r}, got {start[: len(MAGIC)]!r}")
     if len(start) < _START:
         raise ValueError(f"it is truncated: {len(start)} bytes in place of the first {_START}")
     if start[len(MAGIC)] != VERSION:

@@ -20,8 +20,7 @@ from torch.nn.utils import parametrize
 from compress_lib import ledger, ops, training
 from compress_lib.binary import binaryconnect, conversion
 from compress_lib.experiments import harness
-from compress_lib.models import zoo
-from compress_lib.models.block_cnn import ORDERS
+from compress_lib.models.block_cnn import ORDERS, block_cnn
 
 COMMAND = "binarize"
 
@@ -79,15 +78,16 @@ def measure(
     recipe = used | harness.TRAINING
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        dense = zoo.build(MODEL, **options)
-    settings = {"method": method} | ({"bits": bits} if method == "multibit" else {})
+        dense = block_cnn(**options)
+    settings: dict[str, Any] = {"method": method} | ({"bits": bits} if method == "multibit" else {})
     trained = conversion.convert(dense, **settings)
     work.mkdir(parents=True, exist_ok=True)
 
     def fit(network, name, **rest):
         parts = (MODEL, name, *options.values(), *length.values(), f"seed{seed}")
         checkpoint = work / ("-".join(map(str, parts)) + ".pt")
-        return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **harness.fit_settings(recipe), **rest)
+        settings = harness.fit_settings(recipe) | rest
+        return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **settings)
 
     fit(dense, "float")
     history = fit(trained, "".join(map(str, settings.values())), weight_decay=0.0, after_step=binaryconnect.clip)

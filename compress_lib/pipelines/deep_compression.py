@@ -15,6 +15,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def compress(
     if work is not None:
         Path(work).mkdir(parents=True, exist_ok=True)
 
-    def fit(network: nn.Module, phase: str, epochs: int, seed: int, lr: float, **options) -> None:
+    def fit(network: nn.Module, phase: str, epochs: int, seed: int, lr: float, **options: Any) -> None:
         checkpoint = None if work is None else Path(work) / f"{phase}.pt"
         training.fit(network, images, labels, epochs=epochs, seed=seed, lr=lr, objective=objective,
                      checkpoint=checkpoint, progress=progress, **options)  # fmt: skip
