@@ -65,7 +65,11 @@ class Report:
             return Table(["layer"], [], self.title)
         columns = [f.name for f in fields(self.rows[0])]
         cells = [[getattr(row, column) for column in columns] for row in self.rows]
-        total = {column: sum(values) for column, values in zip(columns, zip(*cells)) if isinstance(values[0], int)}
+        total = {
+            column: sum(values)
+            for column, values in zip(columns, zip(*cells, strict=True), strict=True)
+            if isinstance(values[0], int)
+        }
         total |= {columns[0]: "total", "sparsity": self.sparsity}
         headers = [column.replace("_", " ") for column in columns]
         formats = {column: spec for column, spec in _FORMATS.items() if column in headers}

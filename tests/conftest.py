@@ -82,7 +82,8 @@ def pytest_collection_modifyitems(items):
 
 
 def _group(item) -> str:
-    """The built site and its browser, the explorers' browser, or the file, of whose chapter one kernel runs all cells."""
+    """The built site and its browser, the explorers' browser, or the file, of whose chapter one kernel runs "
+    "all cells."""
     needs = set(getattr(item, "fixturenames", ()))
     if "site" in needs:
         return "site"

@@ -17,7 +17,8 @@ def _forward(query, key, value, *_, **__) -> int:
 
 
 def _backward(_grad_out, query, key, value, *_, **__) -> int:
-    """The scores once more; then the gradients of weights and values, of length V, and of queries and keys, of length E."""
+    """The scores once more; then the gradients of weights and values, of length V, and of queries and keys, "
+    "of length E."""
     return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
 
 

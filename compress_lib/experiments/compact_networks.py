@@ -3,7 +3,7 @@
 NAME is one of the zoo's networks for 28×28 images that cost about four million multiply–adds: ``squeezenet-small``
 (chapter 13), ``mobilenet-v1-small``, ``mobilenet-v2-small`` and ``plain-small`` (14), ``shufflenet-v1-small`` and
 ``shufflenet-v2-small`` (15), ``xception-small`` (16). All are trained by the same recipe. What a row compares with, its
-``model``, is ``plain-small``, a network of full convolutions: trained from the same seed on the same images, for as
+``model``, is ``plain-small``, a network of full convolutions: trained from the same seed on the same images for as
 long.
 """
 

@@ -1,8 +1,8 @@
 """Real filters in one bit or two, and their product with signs, word by word. Chapter 08.
 
 The computation is in ``binary_filter.mjs``. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
-arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and scale of signs with zeros are those of Li, Zhang, Liu,
-"Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
+arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and scale of signs with zeros are those of Li, Zhang,
+Liu, "Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ def explorer(
 ) -> Explorer:
     """The explorer of some filters of a convolution, and of their product with one patch of its input.
 
-    W is nearest to αB with the signs B of W (that of 0 is +1) and α = mean ``|W|``, or, where weights up to Δ = 0.7 mean
-    ``|W|`` become 0, with the mean of the other magnitudes, filter by filter: ``binarize.scale`` and
+    W is nearest to αB with the signs B of W (that of 0 is +1) and α = mean ``|W|``, or, where weights up to Δ = 0.7
+    mean ``|W|`` become 0, with the mean of the other magnitudes, filter by filter: ``binarize.scale`` and
     ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), where
     sign x · B is 2 · popcount − n, with a popcount of the places that are not 0 in B and have the same sign in both,
     and n of those not 0. For signs that is ``xnor.XnorConv2d`` with ``input_scale=True``.
@@ -57,9 +57,9 @@ def explorer(
     Returns
     -------
     Explorer
-        With ``results`` alpha (the scale as set), error (``‖W − αB‖² / ‖W‖²``), kept (weights of B that are not 0), nbytes
-        (packed: 8 per word, twice that with zeros, and 4 for the scale), and, of the elements multiplied so far, agree
-        (the popcount), signs (sign x · B), scaled (α K times that), real_input (α (x · B)) and exact (x · W).
+        With ``results`` alpha (the scale as set), error (``‖W − αB‖² / ‖W‖²``), kept (weights of B that are not 0),
+        nbytes (packed: 8 per word, twice that with zeros, and 4 for the scale), and, of the elements multiplied so far,
+        agree (the popcount), signs (sign x · B), scaled (α K times that), real_input (α (x · B)) and exact (x · W).
 
     Raises
     ------
@@ -99,7 +99,8 @@ def explorer(
         fallback=lambda: _figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
         alt=(
             f"Left, the squared error of {first} in one bit per weight and in two, against the scale α: two parabolas "
-            f"from 100 % at α = 0 down to their least and up again. Right, the running sums of its product with a patch "
+            "from 100 % at α = 0 down to their least and up again. Right, the running sums of its product "
+            "with a patch "
             f"of {channels} × {kernel[0]} × {kernel[1]} numbers: x·W, with {weights} weights, and with signs of x too."
         ),
     )
@@ -130,7 +131,7 @@ def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
     forms = _forms(weight)
     shares = np.array(PERCENTS) / 100
-    for (form, (signs, best)), style in zip(forms.items(), ("-", "--")):
+    for (form, (signs, best)), style in zip(forms.items(), ("-", "--"), strict=True):
         errors = [((weight - share * best * signs).square().sum() / weight.square().sum()).item() for share in shares]
         (curve,) = left.plot(shares * best, errors, style, marker="none", label=form)
         left.plot(best, min(errors), "o", color=curve.get_color())
@@ -142,7 +143,7 @@ def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
         "α (x·B)": best * x * b,
         "αK (sign x·B)": best * x.abs().mean() * binarization.sign(x) * b,
     }
-    for (label, products), style in zip(sums.items(), ("-", "--", ":")):
+    for (label, products), style in zip(sums.items(), ("-", "--", ":"), strict=True):
         right.plot(np.arange(len(x) + 1), [0, *products.cumsum(0)], style, marker="none", label=label)
     right.set(xlabel="elements multiplied", ylabel="sum so far")
     for axis in (left, right):

@@ -80,7 +80,7 @@ def explorer(
     accuracies = {} if accuracies is None else accuracies
     if unknown := [k for k in accuracies if k not in KS]:
         raise ValueError(f"accuracies must have keys among {KS}, got {unknown}")
-    scores = dict(zip(accuracies, measured.accuracies(accuracies.values(), len(accuracies), "accuracies")))
+    scores = dict(zip(accuracies, measured.accuracies(accuracies.values(), len(accuracies), "accuracies"), strict=True))
     controls = [
         slider("bits", "bits of a gap", BITS, gap_bits),
         slider("k", "shared values, k", KS, values),
@@ -184,7 +184,9 @@ def _figure(parts: np.ndarray, around: np.ndarray, bits: int, k: int):
     left.bar(BITS, gaps, bottom=codes, color="0.85", hatch="///", edgecolor="0.4", linewidth=0, label="where: gaps")
     left.bar(BITS, rest, bottom=codes + gaps, color="0.2", linewidth=0, label="all else")
     totals = (kilobytes.sum(-1) + around / 1000).T
-    for total, label, style in zip(totals, ("without Huffman coding", "with Huffman coding"), ("o-", "s--")):
+    for total, label, style in zip(
+        totals, ("without Huffman coding", "with Huffman coding"), ("o-", "s--"), strict=True
+    ):
         best = int(total.argmin())
         (line,) = right.plot(BITS, total, style, markersize=4, label=label)
         right.plot(BITS[best], total[best], "v", color=line.get_color(), markersize=9, linestyle="none")

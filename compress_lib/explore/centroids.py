@@ -40,9 +40,9 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
     -------
     Explorer
         With ``results`` rmse, worst (largest change of a weight), relative (rmse ÷ root mean square of the weights),
-        steps (in which centroids moved), code_bytes (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes (their sum),
-        float_bytes and ratio = float_bytes ÷ nbytes, which for n weights and k = 2^j is ``r = n b / (n log2 k + k b)``
-        with b = 32. All are of the weights that are not zero; where those are is not counted.
+        steps (in which centroids moved), code_bytes (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes
+        (their sum), float_bytes and ratio = float_bytes ÷ nbytes, which for n weights and k = 2^j is ``r = n b / (n
+        log2 k + k b)`` with b = 32. All are of the weights that are not zero; where those are is not counted.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
         fallback=lambda: _figure(first, kept[kept != 0], k, init, seed),
         alt=(
             f"Left, a histogram of the weights of {first} with {k} centroids, found from the {init} start, as ticks. "
-            f"Right, the RMS error falls as k grows from 2 to 256, on logarithmic axes, for the starts {', '.join(STARTS)}."
+            "Right, the RMS error falls as k grows from 2 to 256, on logarithmic axes, for the starts "
+            f"{', '.join(STARTS)}."
         ),
     )
 

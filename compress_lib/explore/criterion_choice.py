@@ -55,8 +55,8 @@ def explorer(
     Raises
     ------
     ValueError
-        If the L1 norm is missing, criteria, recoveries or lengths do not fit together, a score is not finite, an accuracy
-        leaves [0, 1], or the fractions do not ascend in [0, 1).
+        If the L1 norm is missing, criteria, recoveries or lengths do not fit together, a score is not finite, an
+        accuracy leaves [0, 1], or the fractions do not ascend in [0, 1).
     """
     if L1 not in scores or RANDOM in scores:
         raise ValueError(f"scores must have {L1!r} and not {RANDOM!r}, got {list(scores)}")
@@ -97,7 +97,8 @@ def explorer(
         data=data,
         fallback=lambda: _figure(data, criterion, math.floor(fraction * n + 1e-9), recoveries[0]),
         alt=(
-            f"Left, the scores of the {n} filters of {layer} under {criterion}, sorted, the lowest marked as removed. Right, "
+            f"Left, the scores of the {n} filters of {layer} under {criterion}, sorted, the lowest marked as "
+            "removed. Right, "
             f"measured accuracy against the fraction of filters removed, by recovery, beside that of random filters."
         ),
     )

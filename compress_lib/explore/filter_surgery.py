@@ -1,6 +1,7 @@
 """Filters of one convolution, removed one by one. Chapter 03; the computation is in ``filter_surgery.mjs``.
 
-Li et al. 2017, arXiv 1608.08710, remove the filters of smallest L1 norm, and with them what the next layer reads of them.
+Li et al. 2017, arXiv 1608.08710, remove the filters of smallest L1 norm, and with them what the next layer reads of
+them.
 """
 
 import math

@@ -125,7 +125,7 @@ def _figure(name: str, x: torch.Tensor, bits: int, percent: int, grid: str):
     rounding, clipping = np.array(errors).T
     total = rounding + clipping
     for values, label, style in zip(
-        (total, rounding, clipping), ("together", "rounding", "clipping"), ("-", "--", ":")
+        (total, rounding, clipping), ("together", "rounding", "clipping"), ("-", "--", ":"), strict=True
     ):
         right.plot(PERCENTS, values, style, label=label, marker="none")
     right.axvline(percent, color="0.4", linewidth=1, linestyle=":", marker="none")

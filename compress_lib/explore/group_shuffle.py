@@ -40,8 +40,9 @@ def explorer(
     Returns
     -------
     Explorer
-        With ``results`` seen (inputs that the output depends on), fewest (of all outputs), complete (outputs that depend
-        on all inputs), groups, params, params_one_group, macs, macs_one_group (of all layers; for g and for one group).
+        With ``results`` seen (inputs that the output depends on), fewest (of all outputs), complete (outputs that
+        depend on all inputs), groups, params, params_one_group, macs, macs_one_group (of all layers; for g and for one
+        group).
 
     Raises
     ------

@@ -58,7 +58,8 @@ def explorer(
         fallback=lambda: _figure(),
         alt=(
             "Bar chart of the cost of a 3 × 3 convolution relative to one group, for 1, 2, 4, 8 and 16 groups: with g "
-            "groups the weights and the multiply–adds fall to one g-th, while the bytes of the activations stay the same."
+            "groups the weights and the multiply–adds fall to one g-th, while the bytes of the activations "
+            "stay the same."
         ),
     )
 

@@ -43,8 +43,8 @@ def explorer(
     fire : str
         The fire module that is looked at, "fire2" to "fire9".
     accuracies : mapping of float to float, optional
-        Squeeze ratio to the accuracy in [0, 1] that was measured with squeezenet-small, half of whose expand filters are
-        3×3. Without any there is no chart of them.
+        Squeeze ratio to the accuracy in [0, 1] that was measured with squeezenet-small, half of whose expand filters
+        are 3×3. Without any there is no chart of them.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def explorer(
     if unknown := [ratio for ratio in accuracies if ratio not in RATIOS]:
         raise ValueError(f"accuracies must have keys among the multiples of 1/16 up to 1, got {unknown}")
     scores = measured.accuracies(accuracies.values(), len(accuracies), "accuracies")
-    ordered = sorted(zip(map(float, accuracies), scores))
+    ordered = sorted(zip(map(float, accuracies), scores, strict=True))
     controls = [
         slider("ratio", "squeeze ratio SR", RATIOS, squeeze_ratio),
         slider("percent", "3×3 among the expand filters", PERCENTS, percent_3x3, "%"),
@@ -76,7 +76,8 @@ def explorer(
         data=_networks() | {"ratios": RATIOS, "measured": [list(pair) for pair in ordered]},
         fallback=lambda: figure,
         alt=(
-            "Stacked bars of the parameters of SqueezeNet 1.0 in its squeeze layers, expand layers and the rest, against "
+            "Stacked bars of the parameters of SqueezeNet 1.0 in its squeeze layers, expand layers and the "
+            "rest, against "
             f"the squeeze ratio: {numbers}. The expand layers' 3×3 filters are the largest part at every ratio."
         ),
     )
@@ -124,11 +125,13 @@ def _figure():
     parts[REST] = [c.params / 1e6 - sum(values[i] for values in parts.values()) for i, c in enumerate(counts)]
     figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     bottom = [0.0] * len(ratios)
-    for (label, values), (grey, hatch) in zip(parts.items(), (("0.25", ""), ("0.6", ""), ("0.85", "//"), ("1", ".."))):
+    for (label, values), (grey, hatch) in zip(
+        parts.items(), (("0.25", ""), ("0.6", ""), ("0.85", "//"), ("1", "..")), strict=True
+    ):
         axis.bar(range(len(ratios)), values, 0.6, bottom=bottom, label=label, color=grey, hatch=hatch, edgecolor="0.25")
-        bottom = [low + value for low, value in zip(bottom, values)]
+        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
     axis.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axis.set(xlabel="squeeze ratio", ylabel="parameters, millions")
     axis.legend(frameon=False, loc="upper left")
     axis.spines[["top", "right"]].set_visible(False)
-    return figure, ", ".join(f"{c.params:,} at {ratio:g}" for ratio, c in zip(ratios, counts))
+    return figure, ", ".join(f"{c.params:,} at {ratio:g}" for ratio, c in zip(ratios, counts, strict=True))

@@ -20,8 +20,8 @@ def explorer(
 
     Relative to one full k×k convolution of M → N channels it is ``N/(tM) + 1/k²``, for parameters as for multiply-adds:
     ``1/M + 1/k²`` with a tower for each channel. In Xception's own order, k×k on the M inputs and then 1×1, it is
-    ``1/N + 1/k²``, a row of the explorer's table. Where so many towers do not divide the channels, the next fewer that do
-    are shown, and the explorer says so: the slider's right end is always a tower for each channel.
+    ``1/N + 1/k²``, a row of the explorer's table. Where so many towers do not divide the channels, the next fewer that
+    do are shown, and the explorer says so: the slider's right end is always a tower for each channel.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def explorer(
     Returns
     -------
     Explorer
-        With ``results`` towers, relative (cost ÷ full convolution), extreme (the same at t = N), break_even (the t above
-        which it is cheaper than the full convolution, ``N k² / (M (k² − 1))``), and params and macs of the whole, with
-        the prefixes ``pointwise_``, ``spatial_`` and ``full_`` of the parts and of the full convolution.
+        With ``results`` towers, relative (cost ÷ full convolution), extreme (the same at t = N), break_even (the t
+        above which it is cheaper than the full convolution, ``N k² / (M (k² − 1))``), and params and macs of the whole,
+        with the prefixes ``pointwise_``, ``spatial_`` and ``full_`` of the parts and of the full convolution.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def _figure(inputs: int, channels: int):
 
     figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     towers = [t for t in range(1, channels + 1) if channels % t == 0]
-    for kernel, marker in zip(KERNELS, "os^"):
+    for kernel, marker in zip(KERNELS, "os^", strict=True):
         axis.plot(
             towers,
             [channels / (t * inputs) + kernel**-2 for t in towers],

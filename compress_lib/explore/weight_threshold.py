@@ -48,8 +48,8 @@ def explorer(
     Raises
     ------
     ValueError
-        If there are no weights, a weight has fewer than two axes, is constant or not finite, a curve or ``images`` names no
-        layer, or a curve's lists differ in length, are not ascending in sparsity or leave [0, 1].
+        If there are no weights, a weight has fewer than two axes, is constant or not finite, a curve or ``images``
+        names no layer, or a curve's lists differ in length, are not ascending in sparsity or leave [0, 1].
     """
     if not weights:
         raise ValueError("weights must name at least one layer")
@@ -77,8 +77,10 @@ def explorer(
         data=data,
         fallback=lambda: _figure(layers, k, data["curves"].get(ALL)),
         alt=(
-            f"Left, a histogram of the weights of all layers in standard deviations of their layer, a narrow bell around zero "
-            f"whose middle part, below {k:g} σ in magnitude, is marked as removed. Right, measured accuracy against sparsity."
+            "Left, a histogram of the weights of all layers in standard deviations of their layer, a narrow "
+            "bell around zero "
+            f"whose middle part, below {k:g} σ in magnitude, is marked as removed. Right, measured accuracy "
+            "against sparsity."
         ),
     )
 

@@ -39,11 +39,11 @@ def explorer(
     Returns
     -------
     Explorer
-        With ``results`` params, macs, fewer_macs and fewer_params (those of the full convolutions of this α, image and K ÷
-        macs and params), fewer_than_largest (MACs of the full convolutions at α = 1, 224 px and this K ÷ macs),
+        With ``results`` params, macs, fewer_macs and fewer_params (those of the full convolutions of this α, image and
+        K ÷ macs and params), fewer_than_largest (MACs of the full convolutions at α = 1, 224 px and this K ÷ macs),
         depthwise_share and pointwise_share (of macs), and the MACs per byte moved of the chosen block, as of
-        `cost.arithmetic_intensity`, depthwise_intensity, pointwise_intensity and full_intensity (of the full convolution
-        in their place). What full convolutions lack is None.
+        `cost.arithmetic_intensity`, depthwise_intensity, pointwise_intensity and full_intensity (of the full
+        convolution in their place). What full convolutions lack is None.
 
     Raises
     ------
@@ -75,7 +75,8 @@ def explorer(
         },
         fallback=lambda: figure,
         alt=(
-            "Left, multiply–adds of MobileNetV1 against the width multiplier α, a curve for each image size; at 224 pixels, "
+            "Left, multiply–adds of MobileNetV1 against the width multiplier α, a curve for each image size; "
+            "at 224 pixels, "
             f"in millions: {macs}. Right, multiply–adds for each byte moved, block by block: at most {most:.2f} in a "
             f"depthwise half, at least {least:.2f} in a pointwise half."
         ),
@@ -90,7 +91,8 @@ def _network(alpha: float) -> MobileNetV1:
 def _figure(model: MobileNetV1):
     """The paper's sixteen networks, and how much each half of a block has to do for a byte.
 
-    With them what the alternative text says: MACs in words, the least of the pointwise halves, the most of the depthwise.
+    With them what the alternative text says: MACs in words, the least of the pointwise halves, the most of the
+    depthwise.
     """
     from matplotlib import pyplot as plt
 
@@ -98,18 +100,18 @@ def _figure(model: MobileNetV1):
     layers = {row.name: row for row in counts[224][-1].layers}
     blocks = range(1, len(model.features))
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
-    for (size, found), style in zip(reversed(counts.items()), ("o-", "s--", "^:", "D-.")):
+    for (size, found), style in zip(reversed(counts.items()), ("o-", "s--", "^:", "D-."), strict=True):
         left.plot(PAPER_ALPHAS, [c.macs / 1e6 for c in found], style, markersize=4, label=f"{size} px")
     left.set(xlabel="width multiplier α", ylabel="multiply–adds, millions", ylim=(0, None))
     work = {
         half: [cost.arithmetic_intensity(layers[f"features.{i}.{half}.0"]) for i in blocks]
         for half in ("depthwise", "pointwise")
     }
-    for (half, values), style in zip(work.items(), ("o-", "s--")):
+    for (half, values), style in zip(work.items(), ("o-", "s--"), strict=True):
         right.plot(blocks, values, style, markersize=4, label=half)
     right.set(xlabel="block (α = 1, 224 px)", ylabel="MACs per byte moved", ylim=(0, None))
     for axis in (left, right):
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    macs = ", ".join(f"{c.macs / 1e6:.2f} at α = {alpha:g}" for alpha, c in zip(PAPER_ALPHAS, counts[224]))
+    macs = ", ".join(f"{c.macs / 1e6:.2f} at α = {alpha:g}" for alpha, c in zip(PAPER_ALPHAS, counts[224], strict=True))
     return figure, macs, min(work["pointwise"]), max(work["depthwise"])

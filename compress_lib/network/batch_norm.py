@@ -47,6 +47,6 @@ def recalibrate_batch_norm(model: nn.Module, images: Tensor, *, batch_size: int 
     whole = len(images) // batch_size * batch_size
     for batch in watching.batches(model, images[: whole or None], batch_size):
         model(batch)
-    for norm, momentum in zip(norms, momenta):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return model.eval()

@@ -109,7 +109,9 @@ def moments(
     gram, cross, energy = 0.0, 0.0, 0.0
     for batch in watching.batches(model, images, batch_size):
         own = watching.calls(model, name, batch)
-        for (x, y), (_, target) in zip(own, own if reference is None else watching.calls(reference, name, batch)):
+        for (x, y), (_, target) in zip(
+            own, own if reference is None else watching.calls(reference, name, batch), strict=True
+        ):
             x, y, target = (channels_second(layer, tensor) for tensor in (x, y, target))
             maps = math.prod(y.shape[2:])
             drawn = torch.rand(len(y), maps, generator=generator).topk(min(samples, maps)).indices.to(x.device)

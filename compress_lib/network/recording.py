@@ -95,7 +95,7 @@ def record(
     for name, norm in norms.items():
         # The features of a linear layer are its last axis.
         axis = -1 if isinstance(graph.get_submodule(name), nn.Linear) else 1
-        parts = zip(*(record[name] for record in records))
+        parts = zip(*(record[name] for record in records), strict=True)
         tensors = [None if part[0] is None else torch.cat(part).movedim(axis, 1) for part in parts]
         observations[name] = LayerRecord(*tensors, norm)
     return observations
@@ -184,7 +184,7 @@ def _record(recorder: _Recorder, images: Tensor, labels: Tensor | None) -> dict[
         # The images do not mix in evaluation mode, so the gradient of the sum holds each image's own.
         loss = F.cross_entropy(logits, labels.to(device), reduction="sum")
         slopes = torch.autograd.grad(loss, list(zeros.values()), allow_unused=True, materialize_grads=True)
-    return {name: (values[name].cpu(), slope.cpu()) for name, slope in zip(zeros, slopes)}
+    return {name: (values[name].cpu(), slope.cpu()) for name, slope in zip(zeros, slopes, strict=True)}
 
 
 def _check(images: Tensor, labels: Tensor | None) -> None:

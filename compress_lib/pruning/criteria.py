@@ -175,9 +175,9 @@ def entropy(layer: nn.Module, data: LayerRecord | None = None) -> Tensor:
 
     Each map is averaged to one number per image, and the numbers of the N images fall into `ENTROPY_BINS` equal bins.
     The paper does not say what the bins span. Here one grid serves the layer, from the smallest number of all its
-    channels to the largest: a channel that hardly varies stays in few bins and scores low. (With a grid of its own for each
-    channel the scale would not matter, and two batches of images would agree much less on the ranking.) A channel that
-    is the same for all images has entropy 0; the most is ``ln min(N, ENTROPY_BINS)``.
+    channels to the largest: a channel that hardly varies stays in few bins and scores low. (With a grid of its own for
+    each channel the scale would not matter, and two batches of images would agree much less on the ranking.) A channel
+    that is the same for all images has entropy 0; the most is ``ln min(N, ENTROPY_BINS)``.
 
     Luo, Wu, "An entropy-based pruning method for CNN compression", 2017, arXiv 1706.05791.
 

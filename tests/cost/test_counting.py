@@ -174,7 +174,7 @@ class CompressedSparse(nn.Module):
         by_row = layout in (torch.sparse_csr, torch.sparse_bsr)
         parts = (Tensor.crow_indices, Tensor.col_indices) if by_row else (Tensor.ccol_indices, Tensor.row_indices)
         self.layout, self.size = layout, dense.shape if sized else None
-        for name, part in zip(("compressed", "plain", "values"), (*parts, Tensor.values)):
+        for name, part in zip(("compressed", "plain", "values"), (*parts, Tensor.values), strict=True):
             self.register_buffer(name, part(matrix).clone())
 
     def forward(self, x):

@@ -30,7 +30,7 @@ def conv_settings(draw):
         "dilation": dilation,
         "groups": groups,
         "bias": draw(st.booleans()),
-    }, tuple(d * (k - 1) + 1 + e for d, k, e in zip(dilation, kernel, extra))
+    }, tuple(d * (k - 1) + 1 + e for d, k, e in zip(dilation, kernel, extra, strict=True))
 
 
 def convolve_by_loops(x, conv):

@@ -39,7 +39,8 @@ def test_a_skip_connection_keeps_its_tensor_alive():
 
     size = 4 * 8 * 8
     stem = nn.Conv2d(1, 4, 1)
-    # The stem's output is the skip: alive beside the output of both convolutions, and beside the sum and its other term.
+    # The stem's output is the skip: alive beside the output of both convolutions, and beside the sum and its other
+    # term.
     assert peak_values(nn.Sequential(stem, Residual()), (1, 8, 8)) == 8 * 8 + 3 * size
     assert peak_values(nn.Sequential(stem, Residual().first, Residual().second), (1, 8, 8)) == 8 * 8 + 2 * size
 

@@ -70,7 +70,7 @@ def test_short_functions_are_called_until_a_stretch_can_be_measured(clock):
     assert result["short"].seconds_median == pytest.approx(1e-5)
     assert result["long"].ratio == pytest.approx(1e-5)
     starts, ends = clock.readings[0::2], clock.readings[1::2]
-    stretches = [end - start for start, end in zip(starts, ends)]
+    stretches = [end - start for start, end in zip(starts, ends, strict=True)]
     assert min(stretches[-8:]) >= 0.005
     assert max(stretches[-8::2]) < 0.05
 

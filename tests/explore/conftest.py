@@ -10,7 +10,8 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
     const data = unpack(packed);
     return states.map((state) => {
         const answer = compute(data, state, format);
-        const drawn = (answer.charts ?? []).map((chart) => draw(chart, 320, { plus: "rgb(0,0,1)", minus: "rgb(1,0,0)" }).innerHTML);
+        const colors = { plus: "rgb(0,0,1)", minus: "rgb(1,0,0)" };
+        const drawn = (answer.charts ?? []).map((chart) => draw(chart, 320, colors).innerHTML);
         return { ...answer, charts: drawn, labels: Object.keys(labels) };
     });
 }"""
@@ -18,7 +19,8 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
 
 @pytest.fixture(scope="module")
 def compute(browser):
-    """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, with the charts as drawn."""
+    """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, with the "
+    "charts as drawn."""
     page = new_page(browser)
     front = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
 

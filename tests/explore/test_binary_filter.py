@@ -99,7 +99,8 @@ def test_no_scale_of_the_slider_does_better_than_the_best(page):
 
 @pytest.mark.parametrize("channels", [64, 20, 70])
 def test_the_end_is_the_output_of_the_layers(page, channels):
-    """One place of XNOR-Net's convolution, of binary weights with real inputs, and of the product with ternary weights."""
+    """One place of XNOR-Net's convolution, of binary weights with real inputs, and of the product with "
+    "ternary weights."""
     filters, patch = example((channels, 3, 3))
     widget = binary_filter.explorer(filters, patch)
     x, weight = torch.tensor(patch).float()[None], torch.tensor(np.stack(list(filters.values()))).float()
@@ -156,13 +157,13 @@ def test_the_table_has_the_bits_of_the_packed_words(page, shape):
         packed = [
             ops.pack_conv_weight(t[None])[0, row, column, word].item() for t in (torch.tensor(patch).float(), weight)
         ]
-        for text, number in zip((of_x, of_w), packed):
+        for text, number in zip((of_x, of_w), packed, strict=True):
             bits = [number >> i & 1 for i in range(len(text))]
-            assert all(shown in (str(bit), "\u2012") for shown, bit in zip(text, bits))
+            assert all(shown in (str(bit), "\u2012") for shown, bit in zip(text, bits, strict=True))
         first = 64 * word
         kept = defined(weight.numpy().astype(np.float64), state["weights"])[0][first : first + 64, row, column] != 0
         assert [character != "\u2012" for character in of_w] == kept.tolist()
-        expected = ["\u2012" if b == "\u2012" else str(int(a == b)) for a, b in zip(of_x, of_w)]
+        expected = ["\u2012" if b == "\u2012" else str(int(a == b)) for a, b in zip(of_x, of_w, strict=True)]
         assert list(same) == expected
         assert table["rows"][-1][4] == answer["results"]["agree"]
         before = table["rows"][0][4] - table["rows"][0][3].count("1")

@@ -37,7 +37,7 @@ class Small(nn.Module):
         self.hidden, self.head, self.full = nn.Linear(100, 40, bias=False), nn.Linear(40, 10), nn.Linear(20, 10)
         given = [rng.normal(size=(24, 3, 3, 3)) * (rng.random((24, 3, 3, 3)) < 0.4), sparse]
         given += [rng.integers(-3, 4, (10, 40)) * (rng.random((10, 40)) < 0.2), rng.normal(size=(10, 20))]
-        for weight, values in zip((self.features[0], self.hidden, self.head, self.full), given):
+        for weight, values in zip((self.features[0], self.hidden, self.head, self.full), given, strict=True):
             weight.weight = nn.Parameter(torch.tensor(values, dtype=torch.float32))
 
 
@@ -119,7 +119,7 @@ def check(answer, model, short, path):
         assert table[name] == [row.nbytes, *parts[:3], sum(parts[3:])], (state, name)
         if name == state["layer"]:
             assert answer["charts"][2]["values"] == parts
-    total = [sum(cells) for cells in zip(*(table[name] for name in rows))]
+    total = [sum(cells) for cells in zip(*(table[name] for name in rows), strict=True)]
     assert table["total"] == total and total[0] == path.stat().st_size
     if state["layer"] == "all layers":
         biases = sum(row.biases for row in rows.values())
@@ -263,7 +263,10 @@ WEIGHTS = {"a": np.eye(3)}
         ({"weights": {"a": np.ones(3)}}, r"weights\['a'\] must have two axes or more, got shape \(3,\)"),
         ({"weights": {"a": np.array([[1, np.nan]])}}, r"weights\['a'\] must be finite"),
         ({"weights": {"a": np.zeros((2, 3))}}, "must hold weights other than 0, got 6 zeros"),
-        ({"weights": {"a": np.array([[1, 1e5]])}}, r"weights\['a'\] must be finite and fit into float16, got up to 1e\+05"),
+        (
+            {"weights": {"a": np.array([[1, 1e5]])}},
+            r"weights\['a'\] must be finite and fit into float16, got up to 1e\+05",
+        ),
         ({"biases": {"b": np.ones(3)}}, r"biases must be of the layers \['a'\], got \['b'\]"),
         ({"biases": {"a": np.array([np.inf])}}, r"biases\['a'\] must be finite"),
         ({"accuracies": {3: 0.5}}, r"accuracies must have keys among .* got \[3\]"),

@@ -79,7 +79,7 @@ def test_the_tests_weights_leave_clusters_empty(monkeypatch):
 
 def test_results_are_the_librarys_and_a_files(compute, widget, expected):
     states = [{"weights": name, "init": init, "k": k} for name, init, k in expected]
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         kept, book, codes = expected[state["weights"], state["init"], state["k"]]
         shown, n, k = answer["results"], kept.numel(), state["k"]
         assert shown["rmse"] == pytest.approx((kmeans.sse(kept, book, codes) / n) ** 0.5, rel=1e-9)

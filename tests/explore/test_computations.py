@@ -21,7 +21,7 @@ def test_network_cost_is_that_of_a_real_convolution(compute):
         if s["channels_in"] * s["channels_out"] * s["kernel"] ** 2 < 2e5 and s["size"] < 65
     ]
     valid = refused = 0
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         found = answer["results"]
         padding = state["kernel"] // 2 if state["padding"] == "same" else state["padding"]
         arguments = (state["channels_in"], state["channels_out"], state["kernel"], state["stride"], padding)
@@ -75,7 +75,7 @@ def test_weight_threshold_removes_what_the_library_removes(compute, network):
     thresholds = next(c["values"] for c in widget.controls if c["name"] == "k")
     names = ["all layers", *weights]
     states = [{"k": k, "layer": name} for k, name in itertools.product(thresholds, names)]
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         pruned, report = magnitude.prune_by_sigma(network, state["k"], centre="zero")
         rows = [row for row in report.rows if state["layer"] in ("all layers", row.layer)]
         found, kept, total = answer["results"], sum(r.kept for r in rows), sum(r.weights for r in rows)
@@ -86,7 +86,7 @@ def test_weight_threshold_removes_what_the_library_removes(compute, network):
         assert found["csr_bytes"] == sum(csr.nbytes(weight) for weight in masked)
         assert found["bitmask_bytes"] == sum(len(np.packbits(w.detach().numpy() != 0)) for w in masked) + 4 * kept
         measured = {"all layers": (curve[1], curve[2]), "2": (curve[1], None)}.get(state["layer"], (None, None))
-        for name, values in zip(("accuracy", "retrained"), measured):
+        for name, values in zip(("accuracy", "retrained"), measured, strict=True):
             expected = None if values is None else pytest.approx(np.interp(found["sparsity"], curve[0], values))
             assert found[name] == expected
 

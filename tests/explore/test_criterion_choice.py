@@ -53,7 +53,7 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
     given = arguments(scores)
     widget = criterion_choice.explorer(**given)
     states = states_of(widget, scores)
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         found, i = answer["results"], states.index(state) % 6
         removed = [0, 10, 29, 33, 50, 99][i]  # ⌊fraction · 100⌋, and never all
         gone, reference = (set(np.argsort(scores[n], kind="stable")[:removed]) for n in (state["criterion"], "L1 norm"))
@@ -89,7 +89,7 @@ def test_the_filters_removed_are_those_the_library_removes(compute, criterion):
     widget = criterion_choice.explorer(**arguments(ranked))
     percents = next(c["values"] for c in widget.controls if c["name"] == "percent")
     states = [{"criterion": "this", "percent": p, "recovery": "none"} for p in percents]
-    for fraction, answer in list(zip(FRACTIONS, compute(widget, states)))[2::2]:
+    for fraction, answer in list(zip(FRACTIONS, compute(widget, states), strict=True))[2::2]:
         _, report = filters.prune(model, torch.zeros(1, 1, 28, 28), {"features.3": fraction}, criterion=function)
         kept = report.kept_outputs["features.3"].tolist()
         marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", answer["charts"][0])]
@@ -147,14 +147,20 @@ def both(curves):
     [
         ({"scores": {"L2 norm": [1, 2]}}, "scores must have 'L1 norm' and not 'random'"),
         ({"scores": {"L1 norm": [1, 2], "random": [1, 2]}}, "and not 'random'"),
-        ({"scores": {"L1 norm": [1, 2], "L2 norm": [1]}}, r"scores\['L2 norm'\] must be 2 finite numbers, got shape \(1,\)"),
+        (
+            {"scores": {"L1 norm": [1, 2], "L2 norm": [1]}},
+            r"scores\['L2 norm'\] must be 2 finite numbers, got shape \(1,\)",
+        ),
         ({"scores": {"L1 norm": [1, np.nan]}}, "finite"),
         ({"scores": {"L1 norm": [1]}}, "must be 2 finite numbers"),
         ({"fractions": [0, 0.5, 1]}, r"fractions must lie in \[0, 1\)"),
         ({"fractions": [0.5, 0.25]}, "ascending"),
         ({"accuracy": {"L1 norm": {}}}, "accuracy must have the keys"),
         ({"accuracy": both({})}, "recoveries must be one to three"),
-        ({"accuracy": {"L1 norm": {"none": [1, 1]}, "random": {"all": [1, 1]}}}, r"accuracy\['L1 norm'\] must have the keys \['all'\]"),
+        (
+            {"accuracy": {"L1 norm": {"none": [1, 1]}, "random": {"all": [1, 1]}}},
+            r"accuracy\['L1 norm'\] must have the keys \['all'\]",
+        ),
         ({"accuracy": both({"none": [1]})}, r"accuracy\['L1 norm'\]\['none'\] must hold 2 values"),
         ({"accuracy": both({"none": [1, 2]})}, r"lie in \[0, 1\]"),
         ({"deviation": {"none": [0.1]}}, "hold 2 values"),

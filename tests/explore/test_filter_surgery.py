@@ -59,7 +59,7 @@ def test_what_is_left_is_what_surgery_leaves(compute, build, layer, batch_norm, 
         {"removed": r, "order": order, "image": "bag"}
         for r, order in [(0, "by lot"), (1, "by lot"), (7, "first to last"), (15, "by lot")]
     ]
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         gone = ORDERS[state["order"]][: state["removed"]]
         smaller, _ = surgery.remove(model, torch.zeros(1, *SHAPE), {layer: gone})
         counted = cost.count(smaller, SHAPE)
@@ -84,7 +84,7 @@ def test_accuracies_are_those_measured_and_removed_filters_are_marked(compute, v
     given = arguments(16, ORDERS)
     widget = filter_surgery.explorer(**given, **vgg)
     states = [{"removed": r, "order": name, "image": "shoe"} for name in ORDERS for r in range(16)]
-    for state, answer in zip(states, compute(widget, states)):
+    for state, answer in zip(states, compute(widget, states), strict=True):
         removed, order = state["removed"], state["order"]
         assert answer["results"]["accuracy"] == given["accuracy"][order][removed]
         assert answer["results"]["recovered"] == given["recovered"][1][order][removed]

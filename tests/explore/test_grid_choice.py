@@ -1,4 +1,5 @@
-"""The explorer of quantization grids against compress_lib.quantization.integer.affine, for every setting of its controls."""
+"""The explorer of quantization grids against compress_lib.quantization.integer.affine, for every setting of "
+"its controls."""
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def answers(page, widget):
         const { sentence, results } = module.compute(data, state, format);
         return { sentence, results };
     });"""
-    return list(zip(states, inside(page, widget, body, states)))
+    return list(zip(states, inside(page, widget, body, states), strict=True))
 
 
 def library(values, state):
@@ -150,7 +151,9 @@ def test_the_charts_hold_the_numbers_the_levels_and_the_errors(page, widget, ans
 
 def test_zeros_that_would_dwarf_the_rest_are_left_out_and_counted(compute, widget):
     states = [widget.state | {"tensor": name} for name in tensors()]
-    titles = {state["tensor"]: answer["charts"][0] for state, answer in zip(states, compute(widget, states))}
+    titles = {
+        state["tensor"]: answer["charts"][0] for state, answer in zip(states, compute(widget, states), strict=True)
+    }
     share = (tensors()["activations"] == 0).mean()
     assert f"without the {100 * share:.1f}&nbsp;% that are 0" in titles["activations"]
     assert "that are 0" not in titles["normal"]

@@ -34,7 +34,8 @@ class Shuffle(nn.Module):
 
 
 def stacked(channels, groups, layers, shuffle):
-    """Pairs of a shuffle (nothing before the first layer) and a convolution with all weights 1, in which nothing cancels."""
+    """Pairs of a shuffle (nothing before the first layer) and a convolution with all weights 1, in which "
+    "nothing cancels."""
     pairs = []
     for layer in range(layers):
         between = Shuffle(groups) if layer and shuffle == "on" else nn.Identity()

@@ -31,7 +31,9 @@ def test_arrays_arrive_in_javascript(browser):
         """async ([source, packed]) => {
             const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
             const plain = (v) => v?.shape ? { shape: v.shape, values: Array.from(v) }
-                : v && typeof v === "object" && !Array.isArray(v) ? Object.fromEntries(Object.entries(v).map(([k, x]) => [k, plain(x)])) : v;
+                : v && typeof v === "object" && !Array.isArray(v)
+                  ? Object.fromEntries(Object.entries(v).map(([k, x]) => [k, plain(x)]))
+                  : v;
             return plain(module.unpack(packed));
         }""",
         [source, pack(sent, "data")],

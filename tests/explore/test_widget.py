@@ -94,5 +94,8 @@ def test_controls_check_their_values():
 
 
 def test_explorers_need_no_torch():
-    code = "import sys; from compress_lib.explore import network_cost, weight_threshold; network_cost.explorer(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from compress_lib.explore import network_cost, weight_threshold; "
+        "network_cost.explorer(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -59,7 +59,7 @@ def widget():
 def settings(convolutions=(SEPARABLE, FULL), kernels=(3,), blocks=(7,)):
     names = ("alpha", "size", "block", "convolutions", "kernel")
     axes = (width_and_resolution.ALPHAS, width_and_resolution.SIZES, blocks, convolutions, kernels)
-    return [dict(zip(names, values)) for values in itertools.product(*axes)]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*axes)]
 
 
 def test_every_width_and_every_size_is_that_of_the_librarys_network(answers, widget):
@@ -144,7 +144,8 @@ def test_the_other_charts_show_the_numbers(answers, widget):
         for series, s in zip(curves["series"], (224, 192, 160, 128), strict=True):
             assert series["y"] == [macs[a, s, block, form, kernel] for a in width_and_resolution.ALPHAS]
             assert series["label"].startswith(str(s))
-        # Each place has two bars on top of each other, the first of all its MACs, the second without the depthwise ones.
+        # Each place has two bars on top of each other, the first of all its MACs, the second without the depthwise
+        # ones.
         assert bars["edges"][:5] == [-0.5, 0.5, -0.5, 0.5, 0.5] and len(bars["edges"]) == 4 * 15 + 1
         assert sum(bars["values"][0::4]) == pytest.approx(answer["results"]["macs"] / 1e6)
         depthwise = sum(bars["values"][0::4]) - sum(bars["values"][2::4])
@@ -166,7 +167,7 @@ def test_what_the_sentence_says_is_so(answers, widget):
         width = [round(state["alpha"] * channels) for channels in (outputs, inputs)]
         side = state["size"] // (2 if state["block"] == 1 else 16)
         after = side if state["block"] == 1 else side // 2
-        shapes = [f"{c} × {s} × {s}" for c, s in zip(width, (after, side))]
+        shapes = [f"{c} × {s} × {s}" for c, s in zip(width, (after, side), strict=True)]
         assert f"makes {shapes[0]} of {shapes[1]}:" in said.replace("\u00a0", " ")
 
 

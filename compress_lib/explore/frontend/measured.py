@@ -32,7 +32,7 @@ def table(
 
 def draw(axis, x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str) -> None:
     """Accuracy against ``x`` on a matplotlib axis; the curves differ by dash and marker."""
-    for (name, values), style in zip(curves.items(), STYLES):
+    for (name, values), style in zip(curves.items(), STYLES, strict=False):
         axis.plot(x, values, style, markersize=4, label=name)
     axis.set(xlabel=xlabel, ylabel="accuracy", ylim=(0, 1))
     axis.legend(frameon=False, fontsize=8)

@@ -323,7 +323,8 @@ def test_a_model_that_cannot_be_traced():
         surgery.groups(lazy, IMAGE)
 
 
-# --- one coupling, many removals ----------------------------------------------------------------------------------------
+# --- one coupling, many removals
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_coupling_cuts_the_weights_that_the_model_has_by_then():
