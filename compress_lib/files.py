@@ -17,7 +17,7 @@ __all__ = ["load_tensors", "replacing", "save_tensors", "write"]
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside ``path`` to write a file to, which takes the place of ``path`` when the block ends without an error.
+    """A name beside ``path`` to write a file to, which takes its place when the block ends without an error.
 
     If the block fails, what was there before stays, and what was written goes.
     """

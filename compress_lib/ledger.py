@@ -11,8 +11,12 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compress_lib import files
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
 
 __all__ = ["directory", "headline", "headlines", "provenance", "read", "record", "select", "settings", "validate"]
 
@@ -72,8 +76,8 @@ def record(row: dict) -> dict:
     return row
 
 
-def read(chapter: str | None = None, **where) -> list[dict]:
-    """All rows, or those of one ``chapter`` (the notebook's name without suffix), that agree with ``where`` (`select`)."""
+def read(chapter: str | None = None, **where: Any) -> list[dict]:
+    """The rows of a ``chapter`` (the notebook's name without suffix), or all, that agree with ``where`` (`select`)."""
     paths = sorted((directory() / "ledger").glob("*.json" if chapter is None else f"{chapter}.json"))
     rows = [row for path in paths for row in _load(path)]
     for row in rows:
@@ -81,14 +85,14 @@ def read(chapter: str | None = None, **where) -> list[dict]:
     return select(rows, **where)
 
 
-def select(rows: list[dict], **where) -> list[dict]:
+def select(rows: list[dict], **where: Any) -> list[dict]:
     """Those of the rows whose fields are as ``where`` has them.
 
     Parameters
     ----------
     rows : as from `read`.
-    where : fields, as ``model="lenet-5"``. Of a field that is a mapping, as ``recipe={"k": 8, "epochs": 2}``, the entries
-        that are named must be equal; it may have others.
+    where : fields, as ``model="lenet-5"``. Of a field that is a mapping, as ``recipe={"k": 8, "epochs": 2}``, the
+        entries that are named must be equal; it may have others.
     """
     return [row for row in rows if _agrees(row, where)]
 
@@ -102,7 +106,7 @@ def settings(rows: list[dict]) -> list[list[dict]]:
     return list(groups.values())
 
 
-def headline(chapter: str, value: str, label: str):
+def headline(chapter: str, value: str, label: str) -> "Markdown":
     """Write a chapter's headline number for the landing page and return it as Markdown for the notebook.
 
     Parameters
@@ -149,7 +153,7 @@ def _commit() -> str:
         return "none"
 
 
-def _agrees(found, wanted) -> bool:
+def _agrees(found: object, wanted: object) -> bool:
     """Whether what was found is what is wanted; mappings may have more entries."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return all(key in found and _agrees(found[key], value) for key, value in wanted.items())
@@ -165,6 +169,6 @@ def _load(path: Path) -> list[dict]:
         raise ValueError(f"{path} is not a JSON list of rows: {error}") from error
 
 
-def _dump(path: Path, content) -> None:
+def _dump(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 from compress_lib import files
 from compress_lib.data import as_input
 from compress_lib.progress import progress_bar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["accuracy", "cross_entropy", "fit", "predict", "random_crop_flip"]
 
@@ -172,7 +176,7 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_
         raise ValueError(f"batch_size={batch_size} is not between 1 and the number of images, {len(images)}")
 
 
-def _accelerator(batch_size: int):
+def _accelerator(batch_size: int) -> "Accelerator":
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -181,7 +185,16 @@ def _accelerator(batch_size: int):
     return accelerator
 
 
-def _step(wrapped, objective, x, y, optimizer, rate, precision, accelerator) -> Tensor:
+def _step(
+    wrapped: nn.Module,
+    objective: Objective,
+    x: Tensor,
+    y: Tensor,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    precision: str,
+    accelerator: "Accelerator",
+) -> Tensor:
     """One step of the optimizer at this learning rate; the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -219,14 +232,16 @@ def _batches(images, labels, batch_size, seed, epoch, augment, accelerator):
         yield x, labels[index][share].to(accelerator.device)
 
 
-def _save(path: Path, settings: dict, model: nn.Module, optimizer, history: list[dict]) -> None:
+def _save(path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"run": settings, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
     with files.replacing(path) as unfinished:
         torch.save(state, unfinished)
 
 
-def _resume(checkpoint, settings: dict, model: nn.Module, optimizer) -> list[dict]:
+def _resume(
+    checkpoint: str | os.PathLike | None, settings: dict, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[dict]:
     if checkpoint is None or not Path(checkpoint).exists():
         return []
     try:

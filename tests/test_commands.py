@@ -1,5 +1,6 @@
 """The command line: what it writes, and what it says when it refuses."""
 
+import itertools
 import json
 import sys
 
@@ -239,7 +240,7 @@ def test_shrink_removes_the_blocks_that_the_probe_finds_idle(few_images, tmp_pat
     call(monkeypatch, "shrink", "resnet-20", "layers", "--epochs", 1, "--seeds", 0, "--blocks", 3, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
     probes = row["details"]["probes"]
-    gains = {name: value - before for before, (name, value) in zip(probes.values(), list(probes.items())[1:])}
+    gains = {name: value - before for (_, before), (name, value) in itertools.pairwise(probes.items())}
     widening = {"stage2.0", "stage3.0"}  # they change the shape and cannot go
     idle = sorted((name for name in gains if name not in widening), key=gains.get)[:3]  # the first among equals
     assert set(row["details"]["removed"]) == set(idle) and row["recipe"]["blocks"] == 3
@@ -381,7 +382,8 @@ def test_quantize_writes_a_row_of_a_real_file(few_images, tmp_path, monkeypatch,
         "weight_bits": weights,
         "activation_bits": activations,
         "per_channel": method != "qat",
-        **dict(zip(("range", "weight_range"), ("percentile", "min_max") if method == "ptq" else ("mse", "mse"))),
+        "range": "percentile" if method == "ptq" else "mse",
+        "weight_range": "min_max" if method == "ptq" else "mse",
         "calibration_images": 500,
         "split": "train",
     }
@@ -640,8 +642,8 @@ def test_compact_takes_options_of_the_kind_of_their_defaults(name, texts, option
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("squeezenet-small", "groups=3", "'groups=3' is not NAME=VALUE for squeezenet-small, which has width=64, squeeze_"),
-        ("mobilenet-v1-small", "alpha", "'alpha' is not NAME=VALUE for mobilenet-v1-small, which has alpha=1.0, pointwise"),
+        ("squeezenet-small", "groups=3", "'groups=3' is not NAME=VALUE for squeezenet-small, which has width=64, squ"),
+        ("mobilenet-v1-small", "alpha", "'alpha' is not NAME=VALUE for mobilenet-v1-small, which has alpha=1.0, poi"),
         ("mobilenet-v2-small", "linear_bottleneck=no", "the value must be true or false; mobilenet-v2-small has"),
         ("shufflenet-v1-small", "groups=3.0", "the value must be an integer"),
         ("shufflenet-v1-small", "groups=5", "groups=5 must be one of (1, 2, 3, 4, 8)"),

@@ -1,10 +1,12 @@
 """Compress a baseline into one small file, read the file back, and write its row of the ledger.
 
 Deep compression (Han et al., arXiv 1510.00149): magnitude pruning in rounds with retraining, survivors that share a few
-values, training of these values, Huffman-coded indices and gaps. Each layer keeps the fraction that the paper has for it.
+values, training of these values, Huffman-coded indices and gaps. Each layer keeps the fraction that it keeps in the
+paper.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from compress_lib.experiments import deep_compression
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _values(given: list[str], layers) -> dict[str, int]:
+def _values(given: list[str], layers: Iterable[str]) -> dict[str, int]:
     """``K``, or ``LAYER=K`` for every layer, as a mapping."""
     try:
         if len(given) == 1 and "=" not in given[0]:

@@ -1,8 +1,8 @@
 """Bit packing: unsigned integers of 1 to 16 bits each, one after the other, without gaps. Chapter 07.
 
 The order is that of reading: the first value comes first, each value's most significant bit first, and a byte is filled
-from its most significant bit (as `numpy.packbits` does). What is left of the last byte is zero. The 3-bit values 5, 1, 6
-are the bits ``101 001 110``, in bytes ``10100111 0·0000000``.
+from its most significant bit (as `numpy.packbits` does). What is left of the last byte is zero. The 3-bit values 5, 1,
+6 are the bits ``101 001 110``, in bytes ``10100111 0·0000000``.
 """
 
 import numpy as np

@@ -3,8 +3,8 @@
 Han, Liu, Mao, Pu, Pedram, Horowitz, Dally, "EIE: efficient inference engine on compressed deep neural network", ISCA
 2016, arXiv 1602.01528. Row i of the matrix belongs to processing element (PE) i mod N. A PE stores its part of a column
 as a list of entries, a byte each: v, the 4-bit index of the weight in a codebook, and z, the number of zeros before it,
-also of 4 bits. Where there are more than 15, an entry with v = 0 and z = 15 is inserted, padding, which is itself a zero
-and takes a row. The column 0, 0, 1, 2, 18 zeros, 3 has the entries (v, z)
+also of 4 bits. Where there are more than 15, an entry with v = 0 and z = 15 is inserted, padding, which is itself a
+zero and takes a row. The column 0, 0, 1, 2, 18 zeros, 3 has the entries (v, z)
 
     (1, 2)  (2, 0)  (0, 15)  (3, 2).
 
@@ -91,7 +91,7 @@ def encode(codes: np.ndarray, pes: int) -> Columns:
         raise ValueError(f"codes must be from 0 to 15, got {codes.min()} to {codes.max()}")
     if pes < 1:
         raise ValueError(f"pes must be at least 1, got {pes}")
-    entries, pointers = zip(*(_encode(codes[pe::pes]) for pe in range(pes)))
+    entries, pointers = zip(*(_encode(codes[pe::pes]) for pe in range(pes)), strict=True)
     narrow = np.uint16 if max(map(len, entries)) <= np.iinfo(np.uint16).max else np.uint32
     return Columns(codes.shape, entries, np.array(pointers).astype(narrow))
 

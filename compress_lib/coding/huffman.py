@@ -1,9 +1,10 @@
 """Canonical Huffman coding: frequent symbols get short words. Chapter 07.
 
 Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and Huffman
-coding", ICLR 2016, arXiv 1510.00149. The lengths of the words are optimal among those of at most 16 bits (package-merge:
-Larmore, Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", J. ACM 37(3), 1990). The words follow
-from the lengths: counted upwards in the order of length, then symbol. So a stream stores the lengths only.
+coding", ICLR 2016, arXiv 1510.00149. The lengths of the words are optimal among those of at most 16 bits
+(package-merge: Larmore, Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", J. ACM 37(3), 1990).
+The words follow from the lengths: counted upwards in the order of length, then symbol. So a stream stores the lengths
+only.
 
 A stream is, all bits in the order of `bits`, numbers as varints and lists as in `records`:
 
@@ -98,7 +99,7 @@ def code_lengths(counts: np.ndarray, *, max_length: int = MAX_LENGTH) -> np.ndar
         packages = prices[ranking][: len(prices) // 2 * 2].reshape(-1, 2).sum(1)
     bought = 2 * (len(order) - 1)
     for level in reversed(is_coin):  # the cheapest coins of a value are those of the rarest symbols
-        coins = np.count_nonzero(level[:bought])
+        coins = int(np.count_nonzero(level[:bought]))
         lengths[order[:coins]] += 1
         bought = 2 * (bought - coins)
     return lengths
@@ -187,7 +188,7 @@ def _parse(data: bytes) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray, b
     """Of a stream: count, chunk, alphabet, lengths, the bits where the chunks end, and the words; all checked."""
     reader = records.Reader(data)
     if reader.read(len(MAGIC)) != MAGIC:
-        raise ValueError(f"data must begin with {MAGIC}, a Huffman stream of version 1, got {bytes(data[:3])}")
+        raise ValueError(f"data must begin with {MAGIC!r}, a Huffman stream of version 1, got {bytes(data[:3])!r}")
     count = reader.varint()
     if count == 0:
         reader.end()

@@ -1,7 +1,7 @@
 """Tensors as bit patterns: what is kept when "the same" means every bit. Used by `tensors`. Chapter 07.
 
-−0 and 0 are equal numbers of different patterns, a NaN equals nothing and has a pattern too. Here values are compared as
-unsigned integers of their width, and "zero" is the pattern of zero bits.
+−0 and 0 are equal numbers of different patterns, a NaN equals nothing and has a pattern too. Here values are compared
+as unsigned integers of their width, and "zero" is the pattern of zero bits.
 """
 
 from typing import TYPE_CHECKING

@@ -148,7 +148,7 @@ def read(data: bytes, symbols: np.ndarray, lengths: np.ndarray, chunk: int, ends
 
 
 class _Tables:
-    """For each window, the next so many bits: its first symbol, and its first ``each`` symbols with the bits they take."""
+    """For each window of bits: its first symbol, and its first ``each`` symbols with the bits that they take."""
 
     def __init__(self, symbols: np.ndarray, lengths: np.ndarray, bits: int):
         order = np.argsort(lengths, kind="stable")

@@ -1,10 +1,10 @@
 """The relative index of a sparse array: the gap from each weight to the next, in few bits. Chapter 07.
 
 Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and Huffman
-coding", ICLR 2016, arXiv 1510.00149, section 2 and figure 2. A gap is the distance from the entry before (the first: from
-position −1), at least 1, and is stored less 1, so that b bits reach ``2^b`` positions. (The paper calls 8 "the largest
-3-bit unsigned number". That is 7, and its figure comes out only so.) Where the next weight is farther away, a filler
-comes first: an entry whose weight is zero, as far as the bits reach. It costs a weight and a gap.
+coding", ICLR 2016, arXiv 1510.00149, section 2 and figure 2. A gap is the distance from the entry before (the first:
+from position −1), at least 1, and is stored less 1, so that b bits reach ``2^b`` positions. (The paper calls 8 "the
+largest 3-bit unsigned number". That is 7, and its figure comes out only so.) Where the next weight is farther away, a
+filler comes first: an entry whose weight is zero, as far as the bits reach. It costs a weight and a gap.
 
 Fillers also go on behind the last weight until the end of the array, taken as one more weight, is within reach. So the
 size of the array is bounded by its entries: a short record cannot claim a large array.

@@ -1,9 +1,10 @@
 """One tensor as bytes, bit for bit, in the smallest of several encodings. Chapter 07.
 
-After Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and Huffman
-coding", ICLR 2016, arXiv 1510.00149: the values that are not zero and the gaps between them, values as indices of a
-codebook, indices and gaps in Huffman's code. Values are taken as `patterns` of bits: −0, NaN and infinities come back as
-they were. (So prune by ``torch.where(mask, w, 0)``: ``w * mask`` makes −0 of what was negative, a value to be stored.)
+After Han, Mao, Dally, "Deep compression: compressing deep neural networks with pruning, trained quantization and
+Huffman coding", ICLR 2016, arXiv 1510.00149: the values that are not zero and the gaps between them, values as indices
+of a codebook, indices and gaps in Huffman's code. Values are taken as `patterns` of bits: −0, NaN and infinities come
+back as they were. (So prune by ``torch.where(mask, w, 0)``: ``w * mask`` makes −0 of what was negative, a value to be
+stored.)
 
 A record, everything little-endian, numbers as varints (`records`):
 
@@ -18,8 +19,8 @@ dictionary  codebook: how many values it has, then these; base: one value, the l
 values      the values one by one; or a stream of their indices in the codebook, or of their distances from the base
 ==========  ==========================================================================================================
 
-In any form an entry takes one bit at least, and a gap reaches 256 positions at most. So a record decodes to no more than
-2,048 values a byte, and 256 besides: no few bytes can claim a large tensor, a constant one either.
+In any form an entry takes one bit at least, and a gap reaches 256 positions at most. So a record decodes to no more
+than 2,048 values a byte, and 256 besides: no few bytes can claim a large tensor, a constant one either.
 """
 
 import math
@@ -99,12 +100,12 @@ def encode(tensor: "Tensor", *, index_bits: int | None = None, huffman: bool = T
         for form in source.symbols
         for width, counts in {0: None, **gaps}.items()
     ]
-    best = None
-    for bound, form, width in sorted(bounds):
-        if best is not None and bound >= len(best):
+    (_, form, width), *others = sorted(bounds)
+    best = source.record(form, width, huffman)
+    for bound, form, width in others:
+        if bound >= len(best):
             break  # neither this one nor a later one is shorter
-        record = source.record(form, width, huffman)
-        best = record if best is None else min(best, record, key=len)
+        best = min(best, source.record(form, width, huffman), key=len)
     return best
 
 
@@ -247,7 +248,7 @@ class _Record:
 
     def entry_patterns(self) -> np.ndarray:
         """The entries' patterns in the type they are stored in."""
-        if self.form == _RAW:
+        if self.values is None:  # raw
             return self.dictionary
         symbols = self.values.decode()
         largest = int(symbols.max(initial=0))

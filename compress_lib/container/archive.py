@@ -14,11 +14,11 @@ header      metadata: its length and a JSON object; then the number of layers, a
 sections    one per layer, in this order: the records (`tensors`) of its tensors, end to end, to the end of the file
 ==========  ==========================================================================================================
 
-A layer is a module that has parameters or persistent buffers of its own. The metadata say how to build the network again:
-``architecture``, a name in `compress_lib.models.zoo`, ``options`` for its builder, and ``form``, if it was converted:
-``{"kind": "int8", "settings": …, "example_shape": […]}`` or ``{"kind": "binary", "settings": …}``. CRC-32 tells accidents
-from data, not an attacker's file: there, what holds is that nothing is run, and that memory is bounded by the length of the
-file.
+A layer is a module that has parameters or persistent buffers of its own. The metadata say how to build the network
+again: ``architecture``, a name in `compress_lib.models.zoo`, ``options`` for its builder, and ``form``, if it was
+converted: ``{"kind": "int8", "settings": …, "example_shape": […]}`` or ``{"kind": "binary", "settings": …}``. CRC-32
+tells accidents from data, not an attacker's file: there, what holds is that nothing is run, and that memory is bounded
+by the length of the file.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,7 +190,7 @@ class Container:
 
     def records(self) -> dict[str, bytes]:
         """All records by the names of their tensors, read and checked, not decoded."""
-        found = {}
+        found: dict[str, bytes] = {}
         for section in self._header.sections.values():
             found |= self._records(section)
         return found
@@ -221,7 +221,7 @@ class Container:
 
 
 @contextlib.contextmanager
-def _blame(path: str | os.PathLike):
+def _blame(path: str | os.PathLike) -> Iterator[None]:
     """Let errors say which file they are about."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where the bytes of a file went: a row per layer, as in the tables of Deep Compression. Used by `container`. Chapter 07."""
+"""Where the bytes of a file went: a row for each layer, as in the tables of Deep Compression. Chapter 07."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -80,7 +80,7 @@ class Budget:
         """The rows and their totals."""
         names = [field.name for field in fields(LayerBytes)] + ["nbytes"]
         cells = [[getattr(row, name) for name in names] for row in self.rows]
-        footer = ["total", *(sum(column) for column in list(zip(*cells))[1:])] if cells else None
+        footer = ["total", *(sum(column) for column in list(zip(*cells, strict=True))[1:])] if cells else None
         return Table([*names[:-1], "bytes"], cells, "Bytes of the file", footer)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The header of a file: what is where, and whether the file is whole. Used by `container`, which shows it. Chapter 07."""
+"""The header of a file: what is where, and whether the file is whole; `archive` shows its form. Chapter 07."""
 
 import json
 import zlib
@@ -100,7 +100,7 @@ def read(file: BinaryIO, size: int) -> Header:
     """
     start = file.read(_START)
     if start[: len(MAGIC)] != MAGIC:
-        raise ValueError(f"it must begin with {MAGIC}, got {start[: len(MAGIC)]}")
+        raise ValueError(f"it must begin with {MAGIC!r}, got {start[: len(MAGIC)]!r}")
     if len(start) < _START:
         raise ValueError(f"it is truncated: {len(start)} bytes in place of the first {_START}")
     if start[len(MAGIC)] != VERSION:

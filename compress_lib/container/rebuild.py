@@ -1,14 +1,17 @@
-"""A network and what a file says of it: its state, whether they fit, and how to build it. Used by `container`. Chapter 07."""
+"""A network and what a file says of it: its state, whether they fit, and how to build it again. Chapter 07."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from compress_lib.binary import conversion as binary
 from compress_lib.models import zoo
+from compress_lib.quantization.integer import conversion as integer
 
 Kinds = Mapping[str, tuple[str, tuple[int, ...]]]  # of tensors: their type and shape, by name
 _MOST_EXAMPLE = 1 << 24  # numbers in the batch that a network is traced with to convert it
@@ -40,7 +43,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 def owners(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """For each name the first one of the same tensor: another one if it is tied."""
-    first = {}
+    first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
 
 
@@ -65,7 +68,7 @@ def _some(names: list[str]) -> str:
 
 
 class _WithoutNumbers(TorchFunctionMode):
-    """Networks of shapes alone, on the device "meta", take no memory; but to draw no numbers there, torch imports a compiler."""
+    """On the device "meta" networks have shapes alone; but to draw no numbers there, torch imports a compiler."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))
@@ -101,24 +104,22 @@ def build(metadata: Mapping, claimed: int) -> nn.Module:
         raise ValueError(f"its metadata describe no network: {error}") from error
 
 
-def _converted(network: nn.Module, kind: str, **form) -> nn.Module:
-    if kind not in _FORMS:
-        raise ValueError(f"form must be of a kind in {tuple(_FORMS)}, got {kind!r}")
-    return _FORMS[kind](network, **form)
+def _converted(network: nn.Module, kind: str, **form: Any) -> nn.Module:
+    if kind not in FORMS:
+        raise ValueError(f"form must be of a kind in {tuple(FORMS)}, got {kind!r}")
+    return FORMS[kind](network, **form)
 
 
 def _of_integers(network: nn.Module, settings: Mapping, example_shape: list[int]) -> nn.Module:
-    from compress_lib.quantization.integer import conversion
-
     if not 0 < math.prod(example_shape) <= _MOST_EXAMPLE:
         raise ValueError(f"example_shape must have up to {_MOST_EXAMPLE:,} numbers, got {example_shape}")
-    return conversion.build_deployed(network, tuple(example_shape), settings)
+    return integer.build_deployed(network, tuple(example_shape), dict(settings))
 
 
 def _of_signs(network: nn.Module, settings: Mapping) -> nn.Module:
-    from compress_lib.binary import conversion
-
-    return conversion.build_deployed(network, settings)
+    return binary.build_deployed(network, settings)
 
 
-_FORMS = {"int8": _of_integers, "binary": _of_signs}
+# All forms that a file can have its network converted to: the kind in its metadata, and what makes such a network, with
+# some numbers or other, of the dense one and the rest of the form. The methods do not know of files.
+FORMS: dict[str, Callable[..., nn.Module]] = {"int8": _of_integers, "binary": _of_signs}

@@ -1,7 +1,7 @@
 """The networks that everything starts from: trained by one plain recipe on all training images, or on the fit split.
 
-The shipped ones (`compress_lib.models.zoo`) saw all 60,000 training images. Whatever *chooses* something, a threshold, a
-rank, an architecture, must choose on images that its network has not seen: so it starts from a network that `trained`
+The shipped ones (`compress_lib.models.zoo`) saw all 60,000 training images. Whatever *chooses* something, a threshold,
+a rank, an architecture, must choose on images that its network has not seen: so it starts from a network that `trained`
 trains on the 55,000 images of the split "fit", and chooses on "held-out". What ``python -m compress_lib train`` runs.
 Chapter 01.
 """
@@ -9,6 +9,7 @@ Chapter 01.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -21,7 +22,7 @@ from compress_lib.experiments.compact_networks import FAMILIES
 from compress_lib.models import zoo
 
 # One plain recipe; only what must differ between the networks differs.
-_COMMON = harness.TRAINING | {"weight_decay": 5e-4}
+_COMMON: dict[str, Any] = harness.TRAINING | {"weight_decay": 5e-4}
 RECIPES = {
     "lenet-300-100": _COMMON | {"epochs": 30, "lr": 0.05},
     "lenet-5": _COMMON | {"epochs": 20, "lr": 0.05, "precision": "bf16"},
@@ -32,10 +33,11 @@ RECIPES = {
 SPLITS = ("train", "fit")
 
 
-def trained(name: str, *, split: str = "fit", seed: int = 0, root=None) -> nn.Module:
+def trained(name: str, *, split: str = "fit", seed: int = 0, root: harness.Directory = None) -> nn.Module:
     """A starting network in evaluation mode, on the CPU: read from the user's cache, and before that trained into it.
 
-    The first call takes minutes to an hour and shows a bar; if it is interrupted, the next one goes on where it stopped.
+    The first call takes minutes to an hour and shows a bar; if it is interrupted, the next one goes on where it
+    stopped.
 
     Parameters
     ----------
@@ -65,7 +67,9 @@ def directory(name: str, split: str, seed: int) -> Path:
     return cache_directory("networks") / f"{name}-{split}-seed{seed}"
 
 
-def train(name: str, *, split: str, seed: int, out: Path, work: Path, root=None, **changes) -> dict | None:
+def train(
+    name: str, *, split: str, seed: int, out: Path, work: Path, root: harness.Directory = None, **changes: Any
+) -> dict | None:
     """Train a starting network and write ``NAME.safetensors`` and its card, ``NAME.json``.
 
     Parameters

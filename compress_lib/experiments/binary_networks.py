@@ -11,6 +11,8 @@ with random signs the accuracy of the real weights behind them is noted, too.
 import argparse
 import copy
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -18,8 +20,7 @@ from torch.nn.utils import parametrize
 from compress_lib import ledger, ops, training
 from compress_lib.binary import binaryconnect, conversion
 from compress_lib.experiments import harness
-from compress_lib.models import zoo
-from compress_lib.models.block_cnn import ORDERS
+from compress_lib.models.block_cnn import ORDERS, block_cnn
 
 COMMAND = "binarize"
 
@@ -48,7 +49,10 @@ def run(arguments: argparse.Namespace) -> None:
 OPTIONS = ("method", "order", "bits", "width", "kernel_size", "epochs", "images", "lr", "work", "data")
 
 
-def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, data, seed) -> dict:
+def measure(
+    method: str, order: str, bits: int, width: int, kernel_size: int, epochs: int, images: int, lr: float, work: Path,
+    data: harness.Directory, seed: int,
+) -> dict:  # fmt: skip
     """Train, pack and measure one network; write and return its row of the ledger.
 
     Parameters
@@ -68,21 +72,22 @@ def measure(method, order, bits, width, kernel_size, epochs, images, lr, work, d
     """
     train, test = harness.fashion_mnist(data)
     chosen = harness.draw(train, images, seed)
-    options = {"order": order, "width": width, "kernel_size": kernel_size}
+    options: dict[str, Any] = {"order": order, "width": width, "kernel_size": kernel_size}
     length = {"epochs": epochs, "images": images, "lr": lr}
     used = options | ({"bits": bits} if method == "multibit" else {}) | length
     recipe = used | harness.TRAINING
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        dense = zoo.build(MODEL, **options)
-    settings = {"method": method} | ({"bits": bits} if method == "multibit" else {})
+        dense = block_cnn(**options)
+    settings: dict[str, Any] = {"method": method} | ({"bits": bits} if method == "multibit" else {})
     trained = conversion.convert(dense, **settings)
     work.mkdir(parents=True, exist_ok=True)
 
     def fit(network, name, **rest):
         parts = (MODEL, name, *options.values(), *length.values(), f"seed{seed}")
         checkpoint = work / ("-".join(map(str, parts)) + ".pt")
-        return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **harness.fit_settings(recipe), **rest)
+        settings = harness.fit_settings(recipe) | rest
+        return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **settings)
 
     fit(dense, "float")
     history = fit(trained, "".join(map(str, settings.values())), weight_decay=0.0, after_step=binaryconnect.clip)

@@ -1,9 +1,9 @@
-"""Prune by every criterion, beside a lottery, and measure four ways of recovery: the tables of chapter 04.
+"""Prune by every criterion, beside random choices, and measure four ways of recovery: the tables of chapter 04.
 
-Three experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained networks,
-one per seed. "complete": the same with methods that choose and repair in one, as their papers have them; GAL finds out by
-itself how many filters go. "layer": a growing fraction of one layer goes, in the first of these networks. What is measured
-goes to ``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
+Three experiments on vgg-small. "network": half of the filters of every convolution go, in independently trained
+networks, one per seed. "complete": the same with methods that choose and repair in one, as their papers have them; GAL
+finds out by itself how many filters go. "layer": a growing fraction of one layer goes, in the first of these networks.
+What is measured goes to ``results/criteria.json`` after each step; a run that was interrupted goes on where it stopped.
 
 The network of seed 0 is in the zoo. The others come from ``python -m compress_lib train vgg-small --seed N --precision
 bf16 --out WORK/vgg-small-seedN``.
@@ -12,11 +12,14 @@ bf16 --out WORK/vgg-small-seedN``.
 import argparse
 import copy
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from compress_lib import data, files, ledger, training
 from compress_lib.experiments import harness
@@ -25,14 +28,15 @@ from compress_lib.network.batch_norm import recalibrate_batch_norm
 from compress_lib.progress import progress_bar
 from compress_lib.pruning import criteria, surgery
 from compress_lib.pruning.channels import channel_lasso, dcp, filters, gal, reconstruction, thinet
+from compress_lib.report import Report
 
 COMMAND = "criteria"
 
 LAYER = "features.14"  # 64 filters in the middle of the network
 FRACTIONS = (0.25, 0.5, 0.625, 0.75, 0.875)
-LOTS = 3  # draws of the lottery for each network
+DRAWS = 3  # random choices for each network
 IMAGES = 1_000  # of the training set, for criteria that look at images, and for the recovery without training
-GAL = {"penalty": 0.1, "epochs": 2, "lr": 0.01}  # GAL is a training, so it gets more images:
+GAL: dict[str, Any] = {"penalty": 0.1, "epochs": 2, "lr": 0.01}  # GAL is a training, so it gets more images:
 GAL_IMAGES = 20_000
 
 
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     train, test = harness.fashion_mnist(arguments.data)
     networks = {seed: load_network(seed, arguments.work) for seed in arguments.seeds}
-    tasks = [("network", seed, method, draw, 0.5) for seed in networks for method, draw in _methods()]
+    tasks: list[tuple] = [("network", seed, method, draw, 0.5) for seed in networks for method, draw in _methods()]
     tasks += [
         ("complete", seed, method, 0, None if method == "gal" else 0.5) for seed in networks for method in COMPLETE
     ]
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
             results.add(key, measure(networks[seed], method, draw, fraction, missing, experiment, train, test))
 
 
-def load_network(seed: int, work: Path):
+def load_network(seed: int, work: Path) -> nn.Module:
     """The vgg-small that was trained with this seed.
 
     Raises
@@ -79,7 +83,9 @@ def load_network(seed: int, work: Path):
     return model.eval()
 
 
-def cut(model, method: str, draw: int, fraction: float | None, experiment: str, train):
+def cut(
+    model: nn.Module, method: str, draw: int, fraction: float | None, experiment: str, train: harness.Images
+) -> tuple[nn.Module, Report]:
     """The network after the cut, and the surgeon's report.
 
     Parameters
@@ -87,7 +93,7 @@ def cut(model, method: str, draw: int, fraction: float | None, experiment: str, 
     model : vgg-small.
     method : in the experiment "complete" one of `COMPLETE`; in the others a name in ``criteria.ALL``, or "thinet" or
         "channel_lasso", which then choose only and repair nothing.
-    draw : seed of the lottery, and of the images that criteria look at.
+    draw : seed of the random choice, and of the images that criteria look at.
     fraction : to remove, of every convolution or of `LAYER`; None for GAL.
     experiment : "network", "complete" or "layer".
     train : images and labels.
@@ -96,7 +102,7 @@ def cut(model, method: str, draw: int, fraction: float | None, experiment: str, 
     image = data.normalize(images[:1])
     # The hidden linear layer stays whole: it has no normalisation and no maps, which some criteria need.
     convolutions = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Conv2d)]
-    fractions = dict.fromkeys([LAYER] if experiment == "layer" else convolutions, fraction)
+    fractions: dict[str, Any] = dict.fromkeys([LAYER] if experiment == "layer" else convolutions, fraction)
     if experiment == "complete":
         return COMPLETE[method](model, image, fractions, images, labels, train)
     if method == "thinet":
@@ -123,7 +129,7 @@ def _gal(model, image, fractions, images, labels, train):
     return gal.prune(model, image, train[0][:GAL_IMAGES], layers=list(fractions), **GAL)
 
 
-COMPLETE = {
+COMPLETE: dict[str, Callable] = {
     "thinet": _thinet,
     "channel_lasso": _channel_lasso,
     "dcp": _dcp,
@@ -132,7 +138,10 @@ COMPLETE = {
 }
 
 
-def measure(model, method, draw, fraction, recoveries, experiment, train, test) -> dict[str, dict]:
+def measure(
+    model: nn.Module, method: str, draw: int, fraction: float | None, recoveries: list[str], experiment: str,
+    train: harness.Images, test: harness.Images,
+) -> dict[str, dict]:  # fmt: skip
     """For each of some recoveries: accuracy on all test images after one cut, and the filters that are left."""
     smaller, report = cut(model, method, draw, fraction, experiment, train)
     images = train[0][draw * IMAGES : (draw + 1) * IMAGES]
@@ -165,13 +174,13 @@ def _one_epoch(model, smaller, report, images, train, draw):
 
 
 def _others_one_epoch(model, smaller, report, images, train, draw):
-    """The control of a method that chose its own widths: the same widths, filters by lot, one epoch."""
+    """The control of a method that chose its own widths: the same widths, random filters, one epoch."""
     torch.manual_seed(draw)
-    lots = {}
+    chosen = {}
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Conv2d):
-            lots[name] = torch.randperm(layer.out_channels)[smaller.get_submodule(name).out_channels :]
-    return _one_epoch(model, surgery.remove(model, data.normalize(images[:1]), lots)[0], report, images, train, draw)
+            chosen[name] = torch.randperm(layer.out_channels)[smaller.get_submodule(name).out_channels :]
+    return _one_epoch(model, surgery.remove(model, data.normalize(images[:1]), chosen)[0], report, images, train, draw)
 
 
 RECOVERIES = {
@@ -189,9 +198,9 @@ RECOVERED = {
 
 
 def _methods() -> list[tuple[str, int]]:
-    """Every method once, and the lottery several times."""
+    """Every method once, and the random choice several times."""
     chosen = [name for name in criteria.ALL if name != "random"] + ["thinet", "channel_lasso"]
-    return [(name, 0) for name in chosen] + [("random", draw) for draw in range(LOTS)]
+    return [(name, 0) for name in chosen] + [("random", draw) for draw in range(DRAWS)]
 
 
 class _Results:
@@ -208,7 +217,7 @@ class _Results:
 
     def add(self, key: tuple, measured: dict[str, dict]) -> None:
         for recovery, values in measured.items():
-            self.rows.append(dict(zip(_FIELDS, (*key, recovery))) | values)
+            self.rows.append(dict(zip(_FIELDS, (*key, recovery), strict=True)) | values)
         content = json.dumps(self.provenance)[:-1] + ', "rows": [\n' + ",\n".join(map(json.dumps, self.rows)) + "\n]}\n"
         files.write(self.path, content.encode())
 

@@ -1,14 +1,19 @@
 """Let the weights of a baseline share few values, and write its rows to the ledger of chapter 06.
 
-METHOD is one of: ``linear``, ``density``, ``random`` (Han et al., arXiv 1510.00149: k-means of each layer's weights with
-these starting centroids, then training of the centroids), ``product`` (Gong et al., arXiv 1412.6115: k-means of pieces of
-the rows), ``response`` (Wu et al., arXiv 1512.06473: pieces fitted to what the layer answers), ``inq`` (Zhou et al., arXiv
-1702.03044: powers of two, fixed part by part, the largest first, and the rest trained on), ``inq-random`` (parts drawn by
-lot), ``inq-one-shot`` (all at once, no training).
+METHOD is one of: ``linear``, ``density``, ``random`` (Han et al., arXiv 1510.00149: k-means of each layer's weights
+with these starting centroids, then training of the centroids), ``product`` (Gong et al., arXiv 1412.6115: k-means of
+pieces of the rows), ``response`` (Wu et al., arXiv 1512.06473: pieces fitted to what the layer answers), ``inq`` (Zhou
+et al., arXiv 1702.03044: powers of two, fixed part by part, the largest first, and the rest trained on), ``inq-random``
+(random parts), ``inq-one-shot`` (all at once, no training).
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from compress_lib import ledger, training
 from compress_lib.experiments import harness
@@ -45,7 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
 OPTIONS = ("name", "method", "k", "length", "bits", "epochs", "work", "data")
 
 
-def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
+def measure(
+    name: str, method: str, k: int, length: int, bits: int, epochs: int, work: Path, data: harness.Directory, seed: int
+) -> dict:
     """Quantize the baseline ``name`` once; write and return its row of the ledger.
 
     Parameters
@@ -61,7 +68,7 @@ def measure(name, method, k, length, bits, epochs, work, data, seed) -> dict:
     dense = zoo.load(name)
     used = {key: value for key, value in (("k", k), ("length", length), ("bits", bits), ("epochs", epochs))
             if key in USED[method]}  # fmt: skip
-    recipe = used | {"split": harness.TRAINING["split"]}
+    recipe: dict[str, Any] = used | {"split": harness.TRAINING["split"]}
     if method == "response":
         recipe["images"] = FITTED_IMAGES
     if used.get("epochs"):
@@ -117,8 +124,8 @@ def _response(dense, train, seed, fit, k, length):
     return smaller, {"layers": list(errors), "response_errors": errors}
 
 
-def _sizes(dense, length: int, k: int) -> dict[str, tuple[int, int]]:
-    """Of the layers but the last, which has too few rows to share pieces; the nearest length that divides the inputs."""
+def _sizes(dense: nn.Module, length: int, k: int) -> dict[str, tuple[int, int]]:
+    """Of all layers but the last, which has too few rows to share; the nearest length that divides the inputs."""
     layers = list(targets.prunable(dense).items())[:-1]
     return {name: (max(d for d in range(1, length + 1) if layer.weight.shape[1] % d == 0), k) for name, layer in layers}
 
@@ -133,7 +140,7 @@ def _incremental(dense, train, seed, fit, bits, epochs=0, order="largest"):
     return inq.deploy(model), {"portions": portions, "zeros": {row.layer: row.sparsity for row in report.rows}}
 
 
-METHODS = {
+METHODS: dict[str, Callable] = {
     "linear": partial(_codebook, init="linear"),
     "density": partial(_codebook, init="density"),
     "random": partial(_codebook, init="random"),
@@ -162,4 +169,6 @@ NAMED = {
 # Peak learning rates. Centroids have none that is chosen: `kmeans.learning_rate`.
 LR = dict.fromkeys(("inq", "inq-random"), 0.02)
 # The convolutional networks of the book were trained with augmentation, in mixed precision.
-TRAINED = {name: {"augment": True, "precision": "bf16"} for name in ("vgg-small", "resnet-20")}
+TRAINED: dict[str, dict[str, Any]] = {
+    name: {"augment": True, "precision": "bf16"} for name in ("vgg-small", "resnet-20")
+}

@@ -10,8 +10,11 @@ long.
 import argparse
 import copy
 import statistics
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from compress_lib import cost, data, ledger, training
 from compress_lib.experiments import harness
@@ -33,7 +36,7 @@ FAMILIES = {
 # How networks are timed: images at a time, and which dimension is innermost in memory, which matters to some more than
 # to others. The first is the row's latency ratio, as in all chapters.
 BATCHES, FORMATS = (1, 32), ("contiguous_format", "channels_last")
-LENGTH = {"epochs": 6, "images": 20_000, "lr": 0.1}  # of the training
+LENGTH: dict[str, Any] = {"epochs": 6, "images": 20_000, "lr": 0.1}  # of the training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +91,9 @@ def parse_options(name: str, texts: list[str]) -> dict:
     return {key: value for key, value in given.items() if value != defaults[key]}
 
 
-def measure(name, options, *, epochs, images, lr, work, root, seed) -> dict:
+def measure(
+    name: str, options: dict, *, epochs: int, images: int, lr: float, work: Path, root: harness.Directory, seed: int
+) -> dict:
     """Train one network and the baseline and measure both; write and return the row of the ledger.
 
     Parameters
@@ -145,7 +150,7 @@ def measure(name, options, *, epochs, images, lr, work, root, seed) -> dict:
     )
 
 
-def rows(name: str, **options) -> list[dict]:
+def rows(name: str, **options: Any) -> list[dict]:
     """The rows of ``python -m compress_lib compact NAME``, trained as that command does by default, one for each seed.
 
     Parameters
@@ -181,10 +186,10 @@ def latency(rows: list[dict], batch: int, layout: str) -> tuple[float, float]:
     return statistics.median(ratios), statistics.median(seconds)
 
 
-def _timed(baseline, network, images, batch, layout) -> dict:
+def _timed(baseline: nn.Module, network: nn.Module, images: Tensor, batch: int, layout: str) -> dict:
     layout_of = {"memory_format": getattr(torch, layout)}
-    networks = (copy.deepcopy(network).to(**layout_of) for network in (baseline, network))
-    return {"layout": layout} | harness.timing(*networks, data.normalize(images[:batch]).contiguous(**layout_of))
+    dense, smaller = (copy.deepcopy(each).to(**layout_of) for each in (baseline, network))
+    return {"layout": layout} | harness.timing(dense, smaller, data.normalize(images[:batch]).contiguous(**layout_of))
 
 
 def _texts(options: dict, form: str) -> list[str]:

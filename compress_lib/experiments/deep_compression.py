@@ -5,7 +5,11 @@ What ``python -m compress_lib compress`` runs: deep compression (Han et al., arX
 
 import tempfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from compress_lib import container, data, ledger, training
 from compress_lib.container.budget import Budget
@@ -20,8 +24,9 @@ CHAPTERS = {"squeezenet-small": ("13-squeezenet", "a third of each layer kept")}
 
 
 def measure(
-    name, keep, k, rounds, epochs, lr, share_epochs, seed, out, work, root=None, share_lr=None
-) -> tuple[dict, Budget]:
+    name: str, keep: Mapping[str, float], k: Mapping[str, int], rounds: int, epochs: int, lr: float, share_epochs: int,
+    seed: int, out: Path, work: Path, root: harness.Directory = None, share_lr: float | None = None,
+) -> tuple[dict, Budget]:  # fmt: skip
     """Compress the baseline ``name`` once; write the file and its row of the ledger; return the row and the budget.
 
     Parameters
@@ -42,14 +47,15 @@ def measure(
     """
     train, test = harness.fashion_mnist(root)
     dense = zoo.load(name)
-    saving, before_sharing = {"architecture": name}, None
+    saving: dict[str, Any] = {"architecture": name}
+    before_sharing: Callable[[nn.Module], nn.Module] | None = None
     if zoo.options(name).get("batch_norm", False):  # folded, its four numbers for each channel become one, a bias
         saving["metadata"] = {"options": {"batch_norm": False}}
 
-        def before_sharing(network):
+        def before_sharing(network: nn.Module) -> nn.Module:
             return folding.fold(network, data.normalize(train[0][:1]))[0]
 
-    settings = {"rounds": rounds, "epochs": epochs, "lr": lr, "share_epochs": share_epochs}
+    settings: dict[str, Any] = {"rounds": rounds, "epochs": epochs, "lr": lr, "share_epochs": share_epochs}
     if share_lr is not None:
         settings["share_lr"] = share_lr
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +65,7 @@ def measure(
 
     def on_stage(stage, network):
         # The paper's file before entropy coding: indices of 5 bits, and of log₂ k, side by side.
-        encoding = {"index_bits": 5, "huffman": False} if stage == "tuned" else {}
+        encoding: dict[str, Any] = {"index_bits": 5, "huffman": False} if stage == "tuned" else {}
         with tempfile.TemporaryDirectory() as folder:
             nbytes = container.save(network, Path(folder) / stage, **saving, **encoding).nbytes
         stages[stage] = {"accuracy": training.accuracy(network, *test), "nbytes": nbytes}

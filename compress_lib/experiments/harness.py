@@ -1,16 +1,23 @@
 """What the experiments share: arguments, images, how a row tells its recipe, and what is measured of two networks."""
 
 import argparse
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from compress_lib import container, cost, data, training
+from compress_lib.container.budget import Budget
+
+Images = tuple[Tensor, Tensor]  # with their labels
+Directory = str | os.PathLike | None  # with the data; None: wherever they are found
 
 # How the networks of the experiments are trained, unless a recipe says otherwise: what `training.fit` does by itself.
-TRAINING = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
+TRAINING: dict[str, Any] = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
 
 
 def common_arguments(parser: argparse.ArgumentParser, *, work: bool = True) -> None:
@@ -21,12 +28,12 @@ def common_arguments(parser: argparse.ArgumentParser, *, work: bool = True) -> N
     parser.add_argument("--data", help="directory with Fashion-MNIST (default: wherever it is found)")
 
 
-def fashion_mnist(root=None) -> tuple[tuple, tuple]:
+def fashion_mnist(root: Directory = None) -> tuple[Images, Images]:
     """Images and labels to train on, and to test on; from the directory ``root``, or where they are found."""
     return data.fashion_mnist(TRAINING["split"], root), data.fashion_mnist("test", root)
 
 
-def draw(train: tuple, count: int, seed: int) -> tuple:
+def draw(train: Images, count: int, seed: int) -> Images:
     """So many of the images and their labels, in the order in which ``seed`` draws them.
 
     Raises
@@ -36,7 +43,7 @@ def draw(train: tuple, count: int, seed: int) -> tuple:
     if not 1 <= count <= len(train[0]):
         raise ValueError(f"--images must be from 1 to {len(train[0]):,}, got {count}")
     chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[:count]
-    return tuple(part[chosen] for part in train)
+    return train[0][chosen], train[1][chosen]
 
 
 def fit_settings(recipe: Mapping) -> dict:
@@ -54,7 +61,7 @@ def flags(settings: Mapping) -> str:
     return " ".join(f"--{key.replace('_', '-')} {text(value)}" for key, value in settings.items())
 
 
-def text(value) -> str:
+def text(value: object) -> str:
     """A value as it is given on the command line; a mapping as ``fc1=0.08 fc2=0.09``."""
     if isinstance(value, Mapping):
         return " ".join(f"{key}={part}" for key, part in value.items())
@@ -69,7 +76,7 @@ def summary(row: Mapping) -> str:
     )
 
 
-def compare(dense, smaller, test, *, counted=None) -> dict:
+def compare(dense: nn.Module, smaller: nn.Module, test: Images, *, counted: nn.Module | None = None) -> dict:
     """Accuracy, bytes on disk, multiply–adds and latency, before and after.
 
     Parameters
@@ -91,7 +98,7 @@ def compare(dense, smaller, test, *, counted=None) -> dict:
     }
 
 
-def quality_and_size(dense, smaller, test, *, counted=None) -> dict:
+def quality_and_size(dense: nn.Module, smaller: nn.Module, test: Images, *, counted: nn.Module | None = None) -> dict:
     """What `compare` gives, without the latency."""
     shape = tuple(test[0].shape[1:])
     counts = [cost.count(network, shape) for network in (dense, smaller if counted is None else counted)]
@@ -108,7 +115,7 @@ def quality_and_size(dense, smaller, test, *, counted=None) -> dict:
     }
 
 
-def timing(dense, smaller, images) -> dict:
+def timing(dense: nn.Module, smaller: nn.Module, images: Tensor) -> dict:
     """Seconds of both, and their ratio in the form of ``ledger.schema.json``.
 
     Parameters
@@ -132,7 +139,9 @@ def timing(dense, smaller, images) -> dict:
     }
 
 
-def through_file(model, images, *, path=None, into=None, **saving):
+def through_file(
+    model: nn.Module, images: Tensor, *, path: Path | None = None, into: nn.Module | None = None, **saving: Any
+) -> tuple[nn.Module, Budget]:
     """Write a network to a file and read it back: what the commands measure is what came out of a file.
 
     Parameters

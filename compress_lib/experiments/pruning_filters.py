@@ -1,18 +1,20 @@
 """Remove filters, neurons or layers of a baseline, recover, and write its rows to the ledger.
 
-METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many filters, drawn by
-lot), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained with
-a penalty on the scales first), ``neurons`` (Srinivas & Babu, arXiv 1507.06149: similar neurons of hidden linear layers
-merged), ``neurons-random`` (as many, drawn by lot), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a
-proximal step on the weights into each neuron first, which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019: the
-residual blocks that a linear probe finds idle, recovery by distillation), ``layers-plain`` (the same blocks, plain
+METHOD is one of: ``filters`` (Li et al., arXiv 1608.08710: the smallest L1 norms), ``random`` (as many random
+filters), ``scratch`` (the narrow network trained from new weights), ``slimming`` (Liu et al., arXiv 1708.06519: trained
+with a penalty on the scales first), ``neurons`` (Srinivas & Babu, arXiv 1507.06149: similar neurons of hidden linear
+layers merged), ``neurons-random`` (as many random ones), ``dropneuron`` (Pan et al., arXiv 1606.07326: trained with a
+proximal step on the weights into each neuron first, which decides how many go), ``layers`` (Chen & Zhao, TPAMI 2019:
+the residual blocks that a linear probe finds idle, recovery by distillation), ``layers-plain`` (the same blocks, plain
 recovery), ``layers-worst`` (the blocks that the probe finds busiest, recovery by distillation).
 """
 
 import argparse
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,7 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(harness.summary(row))
 
 
-def measure(name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root=None) -> dict:
+def measure(
+    name: str, method: str, amount: float, epochs: int, seed: int, work: Path, root: harness.Directory = None
+) -> dict:
     """Shrink the baseline ``name`` once; write and return its row of the ledger.
 
     Parameters
@@ -66,7 +70,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     method : one of `METHODS`.
     amount : fraction of filters or neurons, or number of blocks, to remove; DropNeuron has no use for it.
     epochs : of recovery.
-    seed : of all that is random: the training, and the filters drawn by lot.
+    seed : of all that is random: the training, and the random choices.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     root : directory with Fashion-MNIST, if not where it is found by itself.
     """
@@ -83,6 +87,7 @@ def measure(name: str, method: str, amount: float, epochs: int, seed: int, work:
     smaller, settings, details = METHODS[method](dense, image, amount, train, partial(fit, phase="before"))
     objective = settings.pop("objective", training.cross_entropy)
     details["accuracy_without_recovery"] = training.accuracy(smaller, *test)
+    given: dict[str, Any]
     if method.startswith("layers"):
         given, removed = {"blocks": amount}, f"{amount} blocks"
     elif method.startswith("neurons"):
@@ -144,12 +149,12 @@ def _scales(model):
     return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
 
 
-def _neurons(dense, image, fraction, train, fit, by_lot=False):
+def _neurons(dense, image, fraction, train, fit, at_random=False):
     sizes = {name: len(dense.get_submodule(name).weight) for name in find_chains(dense)[0]}
     counts = {name: int(fraction * size) for name, size in sizes.items()}
-    if by_lot:
-        lots = {name: torch.randperm(size)[: counts[name]] for name, size in sizes.items()}
-        smaller, _ = surgery.remove(dense, image, lots)
+    if at_random:
+        chosen = {name: torch.randperm(size)[: counts[name]] for name, size in sizes.items()}
+        smaller, _ = surgery.remove(dense, image, chosen)
     else:
         smaller, _ = data_free.prune(dense, image, counts)
     return smaller, dict(PLAIN), {"neurons_removed": counts}
@@ -200,13 +205,13 @@ def probe_blocks(model, image, train):
     return {"accuracy": accuracy, "removable": [name for name in blocks if shapes[name][0] == shapes[name][1]]}
 
 
-METHODS = {
+METHODS: dict[str, Callable] = {
     "filters": _filters,
     "random": partial(_filters, criterion="random"),
     "scratch": _scratch,
     "slimming": _slimming,
     "neurons": _neurons,
-    "neurons-random": partial(_neurons, by_lot=True),
+    "neurons-random": partial(_neurons, at_random=True),
     "dropneuron": _dropneuron,
     "layers": _layers,
     "layers-plain": partial(_layers, distil=False),

@@ -15,8 +15,8 @@ from compress_lib.pruning.weights.schedule import sparsity_schedule
 
 COMMAND = "prune"
 
-# The fraction of weights that Han et al. keep in each layer. Of SqueezeNet, Iandola et al. (arXiv 1602.07360) keep a third
-# in all; here each layer but the first keeps a third.
+# The fraction of weights that Han et al. keep in each layer. Of SqueezeNet, Iandola et al. (arXiv 1602.07360) keep a
+# third in all; here each layer but the first keeps a third.
 PAPER_KEEP = {
     "lenet-300-100": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
     "lenet-5": {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19},
@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(harness.summary(row))
 
 
-def measure(name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root=None) -> dict:
+def measure(
+    name: str, keep: dict[str, float], rounds: int, epochs: int, lr: float, seed: int, root: harness.Directory = None
+) -> dict:
     """Prune and retrain the baseline ``name`` once; write and return its row of the ledger.
 
     Parameters

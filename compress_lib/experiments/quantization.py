@@ -1,11 +1,13 @@
 """Quantize a baseline to integers, and write its rows to the ledger of chapter 05.
 
-METHOD is one of: ``ptq`` (Jacob et al., arXiv 1712.05877: ranges from some images, no training), ``qat`` (the same paper:
-trained with the rounding in place and straight-through gradients), ``dsq`` (Gong et al., arXiv 1908.05033: trained with
-the gradients of soft staircases, whose ranges are learned). What is measured is read back from a file.
+METHOD is one of: ``ptq`` (Jacob et al., arXiv 1712.05877: ranges from some images, no training), ``qat`` (the same
+paper: trained with the rounding in place and straight-through gradients), ``dsq`` (Gong et al., arXiv 1908.05033:
+trained with the gradients of soft staircases, whose ranges are learned). What is measured is read back from a file.
 """
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from compress_lib import ledger
 from compress_lib.experiments import harness
@@ -55,13 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
             )
 
 
-OPTIONS = ("name", "method", "weight_bits", "activation_bits", "per_tensor", "range", "weight_range", "epochs", "images",
-           "lr", "integer", "work", "data")  # fmt: skip
+OPTIONS = ("name", "method", "weight_bits", "activation_bits", "per_tensor", "range", "weight_range", "epochs",
+           "images", "lr", "integer", "work", "data")  # fmt: skip
 
 
 def measure(
-    name, method, weight_bits, activation_bits, per_tensor, range, weight_range, epochs, images, lr, integer, work, data,
-    seed,
+    name: str, method: str, weight_bits: int, activation_bits: int, per_tensor: bool, range: str, weight_range: str,
+    epochs: int, images: int, lr: float, integer: bool, work: Path, data: harness.Directory, seed: int,
 ) -> dict:  # fmt: skip
     """Quantize the baseline ``name`` once; write and return its row of the ledger.
 
@@ -74,7 +76,8 @@ def measure(
     integer : whether to compare with the network that runs in integers alone, on all test images.
     work : directory for checkpoints. A run that is already there is not trained again, only measured.
     data : directory with Fashion-MNIST, if not where it is found by itself.
-    seed : of all that is random: which training images are used, the first of them to find the ranges, and in what order.
+    seed : of all that is random: which training images are used, the first of them to find the ranges, and in what
+        order.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def measure(
     chosen = harness.draw(train, min(CALIBRATION, len(train[0])) if method == "ptq" else images, seed)
     calibration = min(CALIBRATION, len(chosen[0]))
     dense = zoo.load(name)
-    bits_and_ranges = {"weight_bits": weight_bits, "activation_bits": activation_bits,
+    bits_and_ranges: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits,
                        "range": range, "weight_range": weight_range}  # fmt: skip
     settings = bits_and_ranges | {"per_channel": not per_tensor}
     recipe = settings | {"calibration_images": calibration, "split": harness.TRAINING["split"]}
@@ -105,7 +108,7 @@ def measure(
         )  # fmt: skip
     form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
     restored, budget = harness.through_file(deployed, test[0], architecture=name, metadata={"form": form})
-    details = {
+    details: dict[str, Any] = {
         "layers": [vars(layer) for layer in report.rows],
         "float32": report.skipped,
         "budget": [vars(layer) for layer in budget.rows],

@@ -15,6 +15,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +75,8 @@ def compress(
     objective : callable
         As for `compress_lib.training.fit`; the default is cross-entropy.
     before_sharing : callable, optional
-        Takes the pruned network and returns the one whose weights are to be shared, of layers with the same names: where
-        batch normalisations are folded, which keeps zeros, and would make shared values different again.
+        Takes the pruned network and returns the one whose weights are to be shared, of layers with the same names:
+        where batch normalisations are folded, which keeps zeros, and would make shared values different again.
     on_stage : callable, optional
         Called with "pruned", "shared" and "tuned" and the plain network at that stage.
     work : path, optional
@@ -91,8 +92,8 @@ def compress(
     Raises
     ------
     TypeError, ValueError
-        For what `magnitude.prune`, `kmeans.convert` and `training.fit` refuse, for a ``k`` whose layers are not those of
-        ``keep``, and for numbers that float16 cannot hold.
+        For what `magnitude.prune`, `kmeans.convert` and `training.fit` refuse, for a ``k`` whose layers are not those
+        of ``keep``, and for numbers that float16 cannot hold.
     """
     sparsities = _sparsities(keep, rounds)
     centroids = dict.fromkeys(keep, k) if not isinstance(k, Mapping) else dict(k)
@@ -101,7 +102,7 @@ def compress(
     if work is not None:
         Path(work).mkdir(parents=True, exist_ok=True)
 
-    def fit(network: nn.Module, phase: str, epochs: int, seed: int, lr: float, **options) -> None:
+    def fit(network: nn.Module, phase: str, epochs: int, seed: int, lr: float, **options: Any) -> None:
         checkpoint = None if work is None else Path(work) / f"{phase}.pt"
         training.fit(network, images, labels, epochs=epochs, seed=seed, lr=lr, objective=objective,
                      checkpoint=checkpoint, progress=progress, **options)  # fmt: skip

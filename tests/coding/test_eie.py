@@ -214,7 +214,8 @@ def test_cycles_by_hand():
     assert lockstep.work.tolist() == [4, 4]
     # 3 cycles for the first activation, 2 for the second, 1 for the third
     assert (lockstep.cycles, lockstep.idle.tolist()) == (6, [2, 2])
-    # 1 starts the second in cycle 1 and is done after 2; the third must wait until 0 has let go of the first, in cycle 3
+    # 1 starts the second in cycle 1 and is done after 2; the third must wait until 0 has let go of the first,
+    # in cycle 3
     assert (queued.cycles, queued.idle.tolist()) == (4, [0, 0])
     assert queued.balance == queued.efficiency == 1
     assert eie.simulate(matrix, np.array([0, 0, 2.0]), 1).cycles == 1

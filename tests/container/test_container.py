@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compress_lib import container
+from compress_lib import container, data, ledger, training
 from compress_lib.coding import tensors
 from compress_lib.container import header
 from compress_lib.models import zoo
@@ -78,6 +79,25 @@ def test_what_was_saved_is_loaded(path):
     assert skeleton.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in skeleton.state_dict().items())
     assert same(container.load(os.fspath(path), skeleton), Small())
+
+
+# SHA-256 of the weights as the library read them that wrote these files, and how many test images they get right.
+WRITTEN_BEFORE = {
+    "lenet-300-100": ("95dcbe54a22b73b8d57cabd38dc8d4cb7180ded82041506a9893e87d6199eb22", 9002),
+    "lenet-5": ("7784ba7cef981de276f3a970ac5784883052ac9fb39e50a397b794115c5770e2", 9138),
+    "squeezenet-small": ("f6d2f18c16ef38f7169ee8e98f7e4f67cdd017d65e8489273a5c10fe2c67d221", 9267),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_BEFORE)
+def test_files_of_earlier_days_are_still_read(name):
+    model = container.load(ledger.directory() / "compressed" / f"{name}.cnet")
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode() + tensor.numpy().tobytes())
+    images, labels = data.fashion_mnist("test")
+    right = int((training.predict(model, images).argmax(1) == labels).sum())
+    assert (digest.hexdigest(), right) == WRITTEN_BEFORE[name]
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)

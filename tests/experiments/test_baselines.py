@@ -1,4 +1,4 @@
-"""Starting networks: trained on the images that they may see, cached, resumed, and refused if they are not what was asked for."""
+"""Starting networks: trained on the images that they may see, cached, resumed, and refused if they are others."""
 
 import json
 
