@@ -1,5 +1,7 @@
 """What the commands measure of a dense network and of what became of it: the fields of a ledger row that both share."""
 
+ROUNDS = 50  # in which the two take turns to be timed
+
 
 def compare(dense, smaller, test, *, counted=None) -> dict:
     """Accuracy, bytes on disk, multiply–adds and latency, before and after.
@@ -57,7 +59,7 @@ def timing(dense, smaller, images) -> dict:
     """
     from compress_lib import cost
 
-    rows = cost.latency({"dense": lambda: dense(images), "smaller": lambda: smaller(images)}, rounds=50, threads=1)
+    rows = cost.latency({"dense": lambda: dense(images), "smaller": lambda: smaller(images)}, rounds=ROUNDS, threads=1)
     before, after = rows
     ratio = {"median": after.ratio, "low": after.ratio_low, "high": after.ratio_high}
     return {

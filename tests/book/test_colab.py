@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chapters import CHAPTERS, ROOT, code_cells, read
+from chapters import ROOT, code_cells, fastest, read
 
 # Stands in for Colab's own module, and notes what the set-up cell asks of it.
 COLAB = (
@@ -63,7 +63,7 @@ def test_library_is_absent_to_begin_with(colab, tmp_path):
 
 
 def test_chapter_runs_in_an_empty_directory(repository, colab, tmp_path):
-    path = CHAPTERS[0]
+    path = fastest()
     notebook = read(path)
     setup = code_cells(notebook)[0]
     setup.source = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{repository}"', setup.source)
