@@ -73,6 +73,8 @@ def pytest_collection_modifyitems(items):
     """For pytest-xdist: what shares something dear stays in one process, and what takes long begins first."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if item.path.suffix == ".ipynb" or {"browser", "site"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
         if PROFILE == "explore" and hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
             chosen = item.obj._hypothesis_internal_use_settings
             more = hypothesis.settings(chosen, max_examples=MORE * chosen.max_examples)

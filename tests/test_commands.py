@@ -16,6 +16,8 @@ from compress_lib.models import zoo
 from compress_lib.pruning import neurons, surgery
 from compress_lib.quantization import ptq
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few_training_images(monkeypatch):

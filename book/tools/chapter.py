@@ -18,7 +18,7 @@ FIRST = """# {n}. {title}
 
 **TODO: the promise, in one sentence.**
 
-*TODO minutes to read and run. Prerequisites: chapter 1.*"""
+*45 minutes (TODO) to read and run. Prerequisites: chapter 1.*"""
 
 HEADLINE = """from compress_lib import ledger
 
@@ -42,15 +42,15 @@ TODO: picture first.
 
 > **Result {n}.1.** TODO
 ===
-raise NotImplementedError("the assertion of Result {n}.1, against the library")
+raise NotImplementedError("Result {n}.1 against the library")
 ---
 > **Result {n}.2.** TODO
 ===
-raise NotImplementedError("the assertion of Result {n}.2, against the library")
+raise NotImplementedError("Result {n}.2 against the library")
 ---
 > **Result {n}.3.** TODO
 ===
-raise NotImplementedError("the assertion of Result {n}.3, against the library")
+raise NotImplementedError("Result {n}.3 against the library")
 ---
 ## The method: TODO (5 min)
 
@@ -227,9 +227,7 @@ def skeleton(stem: str, title: str, set_up):
         cells.append(nbformat.v4.new_markdown_cell(prose))
         cells += [nbformat.v4.new_code_cell(source, metadata={"tags": ["nbval-check-output"]}) for source in code]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
-    )
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
 def _set_up(path: Path):

@@ -99,6 +99,7 @@ def test_a_chapter_without_a_set_up_cell_is_named(tool, copy, capsys):
     assert (copy / "_config.yml").read_bytes() == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["", URL])
 def test_buttons_of_the_site_follow(tool, tmp_path, address, capsys):
     root = copy_sources(tmp_path)

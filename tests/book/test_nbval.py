@@ -32,6 +32,7 @@ def run(notebook, path):
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent, check=False)
 
 
+@pytest.mark.slow
 def test_altered_output_fails(tmp_path):
     """One chapter proves it for all: nbval is the same for each."""
     path = fastest()
