@@ -15,6 +15,7 @@ _SUBMODULES = (
     "data",
     "distillation",
     "explore",
+    "export",
     "figures",
     "files",
     "ledger",
@@ -22,6 +23,7 @@ _SUBMODULES = (
     "ops",
     "pruning",
     "quantization",
+    "statistics",
     "tables",
     "training",
 )
