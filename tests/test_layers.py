@@ -10,9 +10,9 @@ import compress_lib
 ROOT = Path(compress_lib.__file__).parent
 FLOORS = [
     {"checks", "files", "figures", "progress", "source", "tables", "_version", "_data_files", "data", "statistics"},
-    {"cost", "ops", "coding"},
+    {"cost", "ops", "coding", "export"},
     {"ledger"},
-    {"models", "network", "report", "training", "export"},
+    {"models", "network", "report", "training"},
     {"pruning", "quantization", "binary", "distillation"},  # the methods, side by side
     {"container", "pipelines"},
     {"explore", "experiments"},
