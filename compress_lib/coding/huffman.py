@@ -24,9 +24,14 @@ A list is its minimum, in two bytes, then in one byte a width from 0 to 16, then
 so many bits. A lone symbol has the word 0: one bit each, so that a stream never decodes to more than 8 symbols a byte.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from compress_lib.coding import bits, prefix_code, records
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAGIC = b"HF\x01"
 MAX_LENGTH = prefix_code.LONGEST
@@ -34,7 +39,7 @@ CHUNK_BITS = 4096  # of an average chunk at least; its place in the list of chun
 MAX_CHUNK = 4088  # symbols: even words of 16 bits stay below 65,536 bits
 
 
-def entropy(counts: np.ndarray) -> float:
+def entropy(counts: "np.ndarray | Tensor") -> float:
     """The entropy of the symbols' frequencies, ``H = −Σ p log₂ p``: no code takes fewer bits per symbol.
 
     Parameters
@@ -57,7 +62,7 @@ def entropy(counts: np.ndarray) -> float:
     return float(occurring @ np.log2(occurring.sum() / occurring) / max(occurring.sum(), 1))
 
 
-def code_lengths(counts: np.ndarray, *, max_length: int = MAX_LENGTH) -> np.ndarray:
+def code_lengths(counts: "np.ndarray | Tensor", *, max_length: int = MAX_LENGTH) -> np.ndarray:
     """The lengths of the words that minimise ``Σ counts · length``, by package-merge.
 
     A word of n bits is bought as n coins of the values ``2^−1 … 2^−n``, each at the price of the symbol's count, and
@@ -218,8 +223,8 @@ def _parse(data: bytes) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray, b
     return count, chunk, alphabet, lengths, ends, stream
 
 
-def _counts(counts: np.ndarray) -> np.ndarray:
-    counts = counts.cpu().numpy() if hasattr(counts, "detach") else np.asarray(counts)
+def _counts(counts: "np.ndarray | Tensor") -> np.ndarray:
+    counts = counts.cpu().numpy() if hasattr(counts, "cpu") else np.asarray(counts)
     if counts.dtype.kind not in "iu":
         raise TypeError(f"counts must be integers, got {counts.dtype}")
     if counts.ndim != 1 or (counts < 0).any() or counts.sum(dtype=float) > 1 << 58:

@@ -7,7 +7,9 @@ trained with the gradients of soft staircases, whose ranges are learned). What i
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from torch import fx
 
 from compress_lib import ledger
 from compress_lib.experiments import harness
@@ -116,7 +118,7 @@ def measure(
     if integer:
         details["integer"] = {}
         for rounding in fixed_point.ROUNDINGS:
-            found = agreement.measure(restored, test[0], rounding=rounding)
+            found = agreement.measure(cast(fx.GraphModule, restored), test[0], rounding=rounding)
             details["integer"][rounding] = {"share": found.share, "layers": [vars(layer) for layer in found.layers]}
     flags = harness.flags(used) + " --per-tensor" * per_tensor + " --integer" * integer
     return ledger.record(

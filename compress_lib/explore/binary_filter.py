@@ -6,6 +6,7 @@ Liu, "Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`)
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from compress_lib.binary import binarization, ternary
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.ops.packing import WORD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WEIGHTS = ("binary", "ternary")
 PERCENTS = range(0, 201, 5)
@@ -125,7 +129,7 @@ def _forms(weight: torch.Tensor) -> dict[str, tuple[torch.Tensor, float]]:
     return {"binary": (signs, binarization.scale(weight[None]).item()), "ternary": (signs * kept[0], alpha.item())}
 
 
-def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str):
+def _figure(name: str, weight: torch.Tensor, patch: torch.Tensor, weights: str) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

@@ -5,6 +5,8 @@ each setting all layers are encoded, and what is shown are the bytes of these re
 """
 
 from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from compress_lib.explore.frontend import measured
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.quantization.codebooks import kmeans
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BITS = range(1, 9)
 KS = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -78,8 +83,8 @@ def explorer(
     if unknown := sorted(set(biases) - set(weights)):
         raise ValueError(f"biases must be of the layers {list(weights)}, got {unknown}")
     accuracies = {} if accuracies is None else accuracies
-    if unknown := [k for k in accuracies if k not in KS]:
-        raise ValueError(f"accuracies must have keys among {KS}, got {unknown}")
+    if others := [k for k in accuracies if k not in KS]:
+        raise ValueError(f"accuracies must have keys among {KS}, got {others}")
     scores = dict(zip(accuracies, measured.accuracies(accuracies.values(), len(accuracies), "accuracies"), strict=True))
     controls = [
         slider("bits", "bits of a gap", BITS, gap_bits),
@@ -133,16 +138,24 @@ def _layer(name: str, weights: np.ndarray) -> dict:
     if not len(kept):
         raise ValueError(f"{where} must hold weights other than 0, got {weights.size} zeros")
     distinct = len(kept.unique())
-    layer = {"name": name, "size": weights.size, "kept": len(kept), "shared": [], "left": [], "squares": []}
+    every_k: list[torch.Tensor] = []
+    left, squares = [], []
     for k in KS:
         centroids, codes = kmeans.cluster(kept, min(k, distinct))
         values = _half(where, centroids)
         shared = torch.zeros_like(dense)
         shared[mask] = values[codes.long()]
-        layer["shared"].append(shared)
-        layer["left"].append(int(shared.count_nonzero()))  # a value may come out as 0
-        layer["squares"].append(kmeans.sse(kept, values, codes))
-    return layer
+        every_k.append(shared)
+        left.append(int(shared.count_nonzero()))  # a value may come out as 0
+        squares.append(kmeans.sse(kept, values, codes))
+    return {
+        "name": name,
+        "size": weights.size,
+        "kept": len(kept),
+        "shared": every_k,
+        "left": left,
+        "squares": squares,
+    }
 
 
 def _half(where: str, numbers: torch.Tensor) -> torch.Tensor:
@@ -159,12 +172,12 @@ def _write(layers: list[dict], biases: Mapping[str, torch.Tensor]) -> tuple[np.n
     around = np.zeros(parts.shape[1:4], np.uint32)
     for place in np.ndindex(around.shape):
         k, bits, huffman = place
-        options = {"index_bits": BITS[bits], "huffman": HUFFMAN[huffman] == "on"}
+        encode = partial(tensors.encode, index_bits=BITS[bits], huffman=HUFFMAN[huffman] == "on")
         records = {}
         for i, layer in enumerate(layers):
-            found = {"weight": tensors.encode(layer["shared"][k], **options)}
+            found = {"weight": encode(layer["shared"][k])}
             if layer["name"] in biases:
-                found["bias"] = tensors.encode(biases[layer["name"]], **options)
+                found["bias"] = encode(biases[layer["name"]])
             records[layer["name"]] = found
             row = LayerBytes.of(layer["name"], found)
             parts[(i, *place)] = [getattr(row, part) for part in PARTS]
@@ -172,7 +185,7 @@ def _write(layers: list[dict], biases: Mapping[str, torch.Tensor]) -> tuple[np.n
     return parts, around
 
 
-def _figure(parts: np.ndarray, around: np.ndarray, bits: int, k: int):
+def _figure(parts: np.ndarray, around: np.ndarray, bits: int, k: int) -> "Figure":
     """For one k: parts (bits, Huffman, parts) of all layers together and around (bits, Huffman)."""
     from matplotlib import pyplot as plt
 

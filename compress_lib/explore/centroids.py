@@ -5,6 +5,7 @@ Han, Mao, Dally, ICLR 2016, arXiv 1510.00149, section 3, compare the same three 
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.explore.frontend.sorted_floats import pack_sorted
 from compress_lib.quantization.codebooks import kmeans
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 STARTS = {"linear": "o-", "density": "s--", "random": "^:"}
@@ -90,7 +94,7 @@ def _layer(name: str, weights: np.ndarray, seed: int) -> dict:
     }
 
 
-def _figure(name: str, weights: torch.Tensor, k: int, init: str, seed: int):
+def _figure(name: str, weights: torch.Tensor, k: int, init: str, seed: int) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

@@ -5,12 +5,16 @@ Huang et al. 2021, arXiv 2004.11627, ask how alike the criteria are. Here each i
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress_lib.explore.frontend import measured
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 L1 = "L1 norm"
 RANDOM = "random"
@@ -104,7 +108,7 @@ def explorer(
     )
 
 
-def _figure(data: Mapping, criterion: str, removed: int, recovery: str):
+def _figure(data: Mapping, criterion: str, removed: int, recovery: str) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

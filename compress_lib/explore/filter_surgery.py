@@ -16,6 +16,8 @@ from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.explore.frontend.packing import levels
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from compress_lib.cost import Cost
 
 
@@ -72,24 +74,14 @@ def explorer(
         If the arrays do not fit together, an order is no permutation, an accuracy leaves [0, 1], or a layer is not in
         the network or does not fit the number of filters.
     """
-    maps, pictures = np.asarray(maps, dtype=np.float64), [np.asarray(image) for image in images.values()]
-    if maps.ndim != 4 or maps.shape[1] < 2 or not maps.size or not np.isfinite(maps).all():
-        raise ValueError(f"maps must be finite, (images, at least 2 filters, height, width), got shape {maps.shape}")
-    if len(pictures) != len(maps) or len({picture.shape for picture in pictures}) > 1 or pictures[0].ndim != 2:
-        raise ValueError(f"images must name {len(maps)} arrays (H, W) of one shape, got {[p.shape for p in pictures]}")
-    if not np.isfinite(pictures).all():
-        raise ValueError("images must be finite, got NaN or infinity")
+    maps = np.asarray(maps, dtype=np.float64)
+    pictures = _pictures(maps, images)
     n = maps.shape[1]
-    if not 1 <= len(orders) <= 3:
-        raise ValueError(f"orders must be one to three, got {list(orders)}")
-    orders = {name: [int(j) for j in order] for name, order in orders.items()}
-    for name, order in orders.items():
-        if sorted(order) != list(range(n)):
-            raise ValueError(f"orders[{name!r}] must be a permutation of 0 to {n - 1}, got {order}")
+    orders = _orders(orders, n)
     bars = np.asarray(norms[1], dtype=np.float64)
     if bars.shape != (n,):
         raise ValueError(f"norms must hold {n} numbers, got shape {bars.shape}")
-    data = {
+    data: dict[str, Any] = {
         "names": list(images),
         "images": np.stack([levels(picture)[0] for picture in pictures]),
         "orders": orders,
@@ -129,6 +121,29 @@ def explorer(
     )
 
 
+def _pictures(maps: np.ndarray, images: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The images of some maps, when both have been checked."""
+    pictures = [np.asarray(image) for image in images.values()]
+    if maps.ndim != 4 or maps.shape[1] < 2 or not maps.size or not np.isfinite(maps).all():
+        raise ValueError(f"maps must be finite, (images, at least 2 filters, height, width), got shape {maps.shape}")
+    if len(pictures) != len(maps) or len({picture.shape for picture in pictures}) > 1 or pictures[0].ndim != 2:
+        raise ValueError(f"images must name {len(maps)} arrays (H, W) of one shape, got {[p.shape for p in pictures]}")
+    if not np.isfinite(pictures).all():
+        raise ValueError("images must be finite, got NaN or infinity")
+    return pictures
+
+
+def _orders(orders: Mapping[str, Sequence[int]], n: int) -> dict[str, list[int]]:
+    """The orders as lists, when they have been checked: permutations of n filters."""
+    if not 1 <= len(orders) <= 3:
+        raise ValueError(f"orders must be one to three, got {list(orders)}")
+    found = {name: [int(j) for j in order] for name, order in orders.items()}
+    for name, order in found.items():
+        if sorted(order) != list(range(n)):
+            raise ValueError(f"orders[{name!r}] must be a permutation of 0 to {n - 1}, got {order}")
+    return found
+
+
 def _cost(argument: str, name: str, costs: "Cost") -> Any:
     found = {row.name: row for row in costs.layers if row.params}
     if name not in found:
@@ -147,11 +162,11 @@ def _weighted(argument: str, name: str, axis: int, n: int, costs: "Cost", shapes
     return {"name": name, "shape": shape, "bias": row.params - weights, "positions": row.macs // weights}
 
 
-def _figure(maps: np.ndarray, gone: Sequence[int], data: Mapping):
+def _figure(maps: np.ndarray, gone: Sequence[int], data: Mapping) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure = plt.figure(figsize=(8.4, 3.4), layout="constrained")
-    left, right = figure.subfigures(1, 2)
+    left, right = figure.subfigures(1, 2, squeeze=False)[0]
     columns = math.ceil(math.sqrt(len(maps)))
     axes = left.subplots(math.ceil(len(maps) / columns), columns, squeeze=False).ravel()
     peak = np.abs(maps).max()

@@ -4,6 +4,7 @@ The grid is that of `compress_lib.quantization.integer.affine`; Jacob et al., CV
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.explore.frontend.sorted_floats import pack_sorted
 from compress_lib.quantization.integer import affine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GRIDS = ("symmetric", "asymmetric")
 BITS = range(2, 9)
@@ -102,7 +106,7 @@ def _quantize(x: torch.Tensor, bits: int, percent: int, grid: str) -> tuple[np.n
     )
 
 
-def _figure(name: str, x: torch.Tensor, bits: int, percent: int, grid: str):
+def _figure(name: str, x: torch.Tensor, bits: int, percent: int, grid: str) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

@@ -5,11 +5,15 @@ Zhou, Lin, Sun, "ShuffleNet", CVPR 2018, arXiv 1707.01083 (`compress_lib.models.
 """
 
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHANNELS = (8, 12, 16, 24)
 GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -89,7 +93,8 @@ def _sources(channels: int, groups: int, shuffle: bool) -> np.ndarray:
 def _trace(channels: int, groups: int, layers: int, shuffle: bool, output: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Places read and outputs written on the way to ``output``, layer by layer from the first."""
     size = channels // groups
-    steps, writes = [], np.array([output])
+    steps: list[tuple[np.ndarray, np.ndarray]] = []
+    writes = np.array([output])
     for _ in range(layers):
         reads = np.flatnonzero(np.isin(np.arange(channels) // size, writes // size))
         steps.insert(0, (reads, writes))
@@ -97,16 +102,16 @@ def _trace(channels: int, groups: int, layers: int, shuffle: bool, output: int) 
     return steps
 
 
-def _figure(channels: int, groups: int, shuffle: bool, steps: list[tuple[np.ndarray, np.ndarray]]):
+def _figure(channels: int, groups: int, shuffle: bool, steps: list[tuple[np.ndarray, np.ndarray]]) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 1.2 + 1.5 * len(steps)), layout="constrained")
     size = channels // groups
     x = np.arange(channels) + np.arange(channels) // size * 0.5
-    solid = {"marker": "none", "linestyle": "-"}  # whatever the style cycles through
+    solid: dict[str, Any] = {"marker": "none", "linestyle": "-"}  # whatever the style cycles through
     thin = solid | {"color": "0.75", "linewidth": 0.6, "zorder": 1}
     thick = solid | {"color": "C0", "linewidth": 1.6, "zorder": 2}
-    dots = {"s": 26, "zorder": 3, "edgecolors": "0.5", "linewidths": 0.8}
+    dots: dict[str, Any] = {"s": 26, "zorder": 3, "edgecolors": "0.5", "linewidths": 0.8}
     for layer, (reads, writes) in enumerate(steps):
         high, low, below = -2.0 * layer, -2.0 * layer - 1.2, -2.0 * layer - 2
         for i, k in product(range(channels), repeat=2):

@@ -5,8 +5,10 @@ section 5: its squeeze ratio SR, and the share of 3×3 filters in the expand lay
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore.frontend import measured
@@ -14,6 +16,9 @@ from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.models.alexnet import alexnet_caffe
 from compress_lib.models.squeezenet import Fire, SqueezeNet, squeezenet1_0
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RATIOS = [i / 16 for i in range(1, 17)]
 PERCENTS = [100 * i / 8 for i in range(9)]
@@ -92,8 +97,9 @@ def _squeezenet(ratio: float) -> tuple[SqueezeNet, cost.Cost]:
 def _networks() -> dict:
     """What the page needs to count: the shapes of the fire modules, and all that no slider changes."""
     model, costs = _squeezenet(PAPER)
-    rows = {row.name: row for row in costs.layers}
-    fires = {name: module for name, module in model.named_modules() if isinstance(module, Fire)}
+    sides = {row.name: row.output_shape[-1] for row in costs.layers if row.output_shape}
+    convolutions = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    fires = [name for name, module in model.named_modules() if isinstance(module, Fire)]
     rest = [row for row in costs.layers if not row.name.startswith(tuple(f"{name}." for name in fires))]
     with torch.device("meta"):
         alexnet = cost.count(alexnet_caffe(), (3, 227, 227))
@@ -101,18 +107,18 @@ def _networks() -> dict:
         "fires": [
             {
                 "name": shown,
-                "inputs": module.squeeze[0].in_channels,
-                "width": module.expand1x1[0].out_channels + module.expand3x3[0].out_channels,
-                "side": rows[f"{name}.squeeze.0"].output_shape[-1],
+                "inputs": convolutions[f"{name}.squeeze.0"].in_channels,
+                "width": sum(convolutions[f"{name}.{part}.0"].out_channels for part in ("expand1x1", "expand3x3")),
+                "side": sides[f"{name}.squeeze.0"],
             }
-            for shown, (name, module) in zip(FIRES, fires.items(), strict=True)
+            for shown, name in zip(FIRES, fires, strict=True)
         ],
         "rest": {"params": sum(row.params for row in rest), "macs": sum(row.macs for row in rest)},
         "alexnet": {"params": alexnet.params, "macs": alexnet.macs},
     }
 
 
-def _figure():
+def _figure() -> tuple["Figure", str]:
     """Parameters by part at the paper's squeeze ratios, and their totals in words."""
     from matplotlib import pyplot as plt
 

@@ -4,8 +4,13 @@ The computation is in ``towers.mjs``, the drawing in ``towers_charts.mjs``. The 
 Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, arXiv 1610.02357.
 """
 
+from typing import TYPE_CHECKING
+
 from compress_lib.explore.frontend.controls import slider
 from compress_lib.explore.frontend.explorer import Explorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHANNELS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 728, 768, 1024)  # 728: Xception's middle
 TOWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -65,7 +70,7 @@ def explorer(
     )
 
 
-def _figure(inputs: int, channels: int):
+def _figure(inputs: int, channels: int) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")

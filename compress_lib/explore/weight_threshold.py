@@ -5,11 +5,15 @@ Han et al. 2015, arXiv 1506.02626, set the threshold of a layer to a multiple of
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL = "all layers"
 STEP = 0.05  # of the slider, and width of a bin, in standard deviations
@@ -56,7 +60,8 @@ def explorer(
     for name in {*curves, *(images or ())[:1]} - {*weights, ALL}:
         raise ValueError(f"{name!r} is not among the layers {list(weights)}")
     layers = [_layer(name, np.asarray(weight, dtype=np.float64)) for name, weight in weights.items()]
-    data = {"step": STEP, "layers": layers, "curves": {name: _curve(name, *curve) for name, curve in curves.items()}}
+    measured = {name: _curve(name, *curve) for name, curve in curves.items()}
+    data = {"step": STEP, "layers": layers, "curves": measured}
     if images:
         name, values = images
         labels = [f"unit {i}" for i in range(len(values))]
@@ -75,7 +80,7 @@ def explorer(
         ],
         title="Where would you cut?",
         data=data,
-        fallback=lambda: _figure(layers, k, data["curves"].get(ALL)),
+        fallback=lambda: _figure(layers, k, measured.get(ALL)),
         alt=(
             "Left, a histogram of the weights of all layers in standard deviations of their layer, a narrow "
             "bell around zero "
@@ -127,7 +132,7 @@ def _curve(
     return curve
 
 
-def _figure(layers: list[dict], k: float, curve: dict | None):
+def _figure(layers: list[dict], k: float, curve: dict | None) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

@@ -4,12 +4,18 @@ Howard et al., "MobileNets: efficient convolutional neural networks for mobile v
 sections 3.3 and 3.4: α scales the width of every layer, ρ the size of the image.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.models.mobilenet import MobileNetV1, mobilenet_v1
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALPHAS = [i / 20 for i in range(5, 21)]
 SIZES = [128, 160, 192, 224]
@@ -51,8 +57,13 @@ def explorer(
         If an argument is none that the controls allow.
     """
     model = _network(1.0)
-    stem, *blocks = model.features
-    shapes = [(each.pointwise[0].out_channels, each.depthwise[0].stride[0]) for each in blocks]
+    convolutions_of = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    stem = convolutions_of["features.0.0"]
+    blocks = [f"features.{i}" for i in range(1, len(model.features))]
+    shapes = [
+        (convolutions_of[f"{name}.pointwise.0"].out_channels, convolutions_of[f"{name}.depthwise.0"].stride[0])
+        for name in blocks
+    ]
     controls = [
         slider("alpha", "width multiplier α", ALPHAS, alpha),
         slider("size", "image height = width", SIZES, size, "px"),
@@ -68,8 +79,8 @@ def explorer(
         data={
             "alphas": ALPHAS,
             "sizes": SIZES,
-            "inputs": stem[0].in_channels,
-            "stem": {"width": stem[0].out_channels, "stride": stem[0].stride[0]},
+            "inputs": stem.in_channels,
+            "stem": {"width": stem.out_channels, "stride": stem.stride[0]},
             "blocks": [{"width": width, "stride": stride} for width, stride in shapes],
             "classes": model.fc.out_features,
         },
@@ -88,7 +99,7 @@ def _network(alpha: float) -> MobileNetV1:
         return mobilenet_v1(alpha=alpha)
 
 
-def _figure(model: MobileNetV1):
+def _figure(model: MobileNetV1) -> tuple["Figure", str, float, float]:
     """The paper's sixteen networks, and how much each half of a block has to do for a byte.
 
     With them what the alternative text says: MACs in words, the least of the pointwise halves, the most of the

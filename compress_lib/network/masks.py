@@ -26,6 +26,8 @@ class Mask(nn.Module):
     infinite or NaN.
     """
 
+    mask: Tensor
+
     def __init__(self, mask: Tensor):
         super().__init__()
         self.register_buffer("mask", mask)
@@ -113,4 +115,4 @@ def _mask(module: nn.Module) -> Mask | None:
     """The mask on a layer's weight, if there is one."""
     if not parametrize.is_parametrized(module, "weight"):
         return None
-    return next((p for p in module.parametrizations.weight if isinstance(p, Mask)), None)
+    return next((p for p in module.get_submodule("parametrizations.weight").children() if isinstance(p, Mask)), None)

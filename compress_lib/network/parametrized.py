@@ -64,6 +64,6 @@ def bake_(layer: nn.Module) -> None:
     layer.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     if "bias" in layer._parameters:  # the weight came back last: restore the usual order weight, bias
-        bias = layer.bias
+        bias = layer._parameters["bias"]
         del layer.bias
         layer.register_parameter("bias", bias)

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from compress_lib.network import watching
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = nn.Linear | Convolution
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -59,7 +61,14 @@ def refusal(layer: nn.Module) -> str:
     return ""
 
 
-def theta(layer: nn.Module) -> Tensor:
+def get_layer(model: nn.Module, name: str) -> Layer:
+    """The layer ``name``, one that `refusal` does not refuse."""
+    layer = model.get_submodule(name)
+    assert isinstance(layer, Layer), refusal(layer)
+    return layer
+
+
+def theta(layer: Layer) -> Tensor:
     """``Θ = [W, b]ᵀ``, (d + 1, outputs), in float64 on the CPU; zeros stand for a bias that the layer lacks."""
     weight = layer.weight.detach().flatten(1).double().cpu()
     bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu()
@@ -67,14 +76,14 @@ def theta(layer: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def set_theta_(layer: nn.Module, values: Tensor) -> None:
+def set_theta_(layer: Layer, values: Tensor) -> None:
     """Give a layer the weights and, if it has one, the bias that `theta` would return."""
     layer.weight.copy_(values[:-1].T.reshape(layer.weight.shape))
     if layer.bias is not None:
         layer.bias.copy_(values[-1])
 
 
-def per_feature(layer: nn.Module, channels: Tensor) -> Tensor:
+def per_feature(layer: Layer, channels: Tensor) -> Tensor:
     """One entry per input channel, (in_channels,), repeated for each of the d numbers of a patch."""
     return channels.repeat_interleave(math.prod(layer.weight.shape[2:]))
 
@@ -104,9 +113,10 @@ def moments(
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    layer = model.get_submodule(name)
+    layer = get_layer(model, name)
     generator = torch.Generator().manual_seed(seed)
-    gram, cross, energy = 0.0, 0.0, 0.0
+    gram, cross = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    energy = 0.0
     for batch in watching.batches(model, images, batch_size):
         own = watching.calls(model, name, batch)
         for (x, y), (_, target) in zip(
@@ -127,7 +137,7 @@ def moments(
     return Moments(gram.cpu(), cross.cpu(), energy)
 
 
-def extract(layer: nn.Module, x: Tensor, positions: Tensor, output_size: torch.Size) -> Tensor:
+def extract(layer: Layer, x: Tensor, positions: Tensor, output_size: torch.Size) -> Tensor:
     """The patches that a layer reads at some of its output positions.
 
     Parameters
@@ -167,12 +177,12 @@ def channels_second(layer: nn.Module, tensor: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1, tensor.shape[-1]).transpose(1, 2)
 
 
-def _padded(layer: nn.Module, x: Tensor) -> Tensor:
+def _padded(layer: Convolution, x: Tensor) -> Tensor:
     if layer.padding == "valid":
         return x
-    sides = []
+    sides: list[int] = []
     for axis in reversed(range(len(layer.kernel_size))):  # F.pad counts axes from the last
-        if layer.padding == "same":
+        if isinstance(layer.padding, str):  # "same"
             total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
             sides += [total // 2, total - total // 2]
         else:

@@ -5,8 +5,9 @@ activations are taken after the normalisation and the activation function that d
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -80,7 +81,7 @@ def record(
     """
     graph = tracing.trace(model)
     ways = {name: _follow(graph, node) for name, node in _calls(graph, layers).items()}
-    norms = {name: norm and model.get_submodule(norm) for name, (_, norm) in ways.items()}
+    norms = {name: None if norm is None else model.get_submodule(norm) for name, (_, norm) in ways.items()}
     if images is None:
         if labels is not None:
             raise ValueError("labels were given without images; gradients need both")
@@ -96,9 +97,15 @@ def record(
         # The features of a linear layer are its last axis.
         axis = -1 if isinstance(graph.get_submodule(name), nn.Linear) else 1
         parts = zip(*(record[name] for record in records), strict=True)
-        tensors = [None if part[0] is None else torch.cat(part).movedim(axis, 1) for part in parts]
-        observations[name] = LayerRecord(*tensors, norm)
+        activations, gradients = (_join(part, axis) for part in parts)
+        observations[name] = LayerRecord(activations, gradients, norm)
     return observations
+
+
+def _join(parts: Sequence[Tensor | None], axis: int) -> Tensor | None:
+    """One tensor of those of the batches, with ``axis`` in second place; None if there are none."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors).movedim(axis, 1) if tensors else None
 
 
 def _calls(graph: fx.GraphModule, layers: Collection[str] | None) -> dict[str, fx.Node]:
@@ -120,7 +127,7 @@ def _follow(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, str | None]:
     while len(node.users) == 1 and _passes(graph, reader := next(iter(node.users))):
         node = reader
         if norm is None and isinstance(_module(graph, node), _BatchNorm):
-            norm = node.target
+            norm = _name(node)
     return node, norm
 
 
@@ -130,12 +137,17 @@ def _passes(graph: fx.GraphModule, node: fx.Node) -> bool:
         return False
     if node.op == "call_module":
         return isinstance(_module(graph, node), ELEMENTWISE + PER_CHANNEL)
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    name = _name(node) if node.op == "call_method" else getattr(node.target, "__name__", "")
     return name.rstrip("_") in ELEMENTWISE_OPERATIONS
 
 
+def _name(node: fx.Node) -> str:
+    """The target of a node that calls a module or a method, which is a string."""
+    return cast(str, node.target)
+
+
 def _module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    return graph.get_submodule(node.target) if node.op == "call_module" else None
+    return graph.get_submodule(_name(node)) if node.op == "call_module" else None
 
 
 class _Recorder(fx.Interpreter):
@@ -145,12 +157,15 @@ class _Recorder(fx.Interpreter):
     and an operation that later changes its input in place does not touch what was kept.
     """
 
+    values: dict[str, Tensor]
+    zeros: dict[str, Tensor]
+
     def __init__(self, graph: fx.GraphModule, names: dict[fx.Node, str]):
         super().__init__(graph)
         self.extra_traceback = False
         self.names = names
 
-    def run_node(self, node: fx.Node):
+    def run_node(self, node: fx.Node) -> Any:
         value = super().run_node(node)
         if node not in self.names:
             return value
@@ -159,9 +174,9 @@ class _Recorder(fx.Interpreter):
         self.zeros[name] = torch.zeros_like(value, requires_grad=torch.is_grad_enabled())
         return value + self.zeros[name]
 
-    def run(self, *args):
+    def run(self, *args: Any, **options: Any) -> Any:
         self.values, self.zeros = {}, {}
-        return super().run(*args)
+        return super().run(*args, **options)
 
 
 def _record(recorder: _Recorder, images: Tensor, labels: Tensor | None) -> dict[str, tuple[Tensor, Tensor | None]]:

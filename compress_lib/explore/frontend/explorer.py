@@ -65,7 +65,7 @@ class Explorer(anywidget.AnyWidget):
     module = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
-    controls = traitlets.List().tag(sync=True)
+    controls: "traitlets.List[dict[str, Any]]" = traitlets.List().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     results = traitlets.Dict().tag(sync=True)
@@ -74,7 +74,7 @@ class Explorer(anywidget.AnyWidget):
         self,
         module: str,
         *,
-        controls: list,
+        controls: list[dict[str, Any]],
         title: str,
         fallback: Callable[[], Any],
         alt: str,
@@ -122,7 +122,9 @@ class Explorer(anywidget.AnyWidget):
         return f"Explorer({self.module!r}): {self.title}. {self.alt}"
 
     def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        bundle = super()._repr_mimebundle_(**kwargs)
+        assert bundle is not None, "an explorer has a view"
+        data, metadata = bundle
         data["text/plain"] = repr(self)
         data["image/png"] = self._fallback
         return data, {**metadata, "image/png": {"alt": self.alt}}

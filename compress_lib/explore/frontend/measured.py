@@ -1,11 +1,15 @@
 """Measured accuracies that chapters hand to explorers: checks of them, and their part of a static figure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STYLES = ("o-", "s--", "^:", "D-.")
 
 
-def accuracies(values: Sequence[float], count: int, where: str) -> list[float]:
+def accuracies(values: Iterable[float], count: int, where: str) -> list[float]:
     """``values`` as a list, called ``where`` in errors.
 
     Raises
@@ -30,7 +34,7 @@ def table(
     return {name: accuracies(given[name], count, f"{where}[{name!r}]") for name in names}
 
 
-def draw(axis, x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str) -> None:
+def draw(axis: "Axes", x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str) -> None:
     """Accuracy against ``x`` on a matplotlib axis; the curves differ by dash and marker."""
     for (name, values), style in zip(curves.items(), STYLES, strict=False):
         axis.plot(x, values, style, markersize=4, label=name)

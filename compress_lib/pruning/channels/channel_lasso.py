@@ -163,7 +163,7 @@ def prune(
         stays[kept] = True
         consumers.scale_(wide, candidate, stays.to(gram))
         for consumer, units in candidate.consumers.items() if reconstruct else ():
-            layer = wide.get_submodule(consumer)
+            layer = patches.get_layer(wide, consumer)
             free = patches.per_feature(layer, stays[units] | (units < 0))
             reconstruction.refit_(layer, patches.moments(wide, consumer, images, **sampling), free=free, ridge=ridge)
         return (~stays).nonzero().flatten()

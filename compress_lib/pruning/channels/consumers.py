@@ -201,7 +201,7 @@ def measure(
     gram = torch.zeros(candidate.size, candidate.size, dtype=torch.float64)
     correlation = torch.zeros(candidate.size, dtype=torch.float64)
     for consumer, channels in candidate.consumers.items():
-        layer = model.get_submodule(consumer)
+        layer = patches.get_layer(model, consumer)
         sums = patches.moments(model, consumer, images, reference=reference, **sampling)
         units = patches.per_feature(layer, channels)
         more_gram, more_correlation = contributions(sums, patches.theta(layer), units, candidate.size)

@@ -80,10 +80,10 @@ def least_squares(
     rows, idle = [], [name for name in removal.kept_inputs if name not in order]
     skipped = dict.fromkeys(idle, "it does not run in evaluation mode")
     for name in order:
-        layer = model.get_submodule(name)
-        if reason := patches.refusal(layer):
+        if reason := patches.refusal(model.get_submodule(name)):
             skipped[name] = reason
             continue
+        layer = patches.get_layer(model, name)
         sums = patches.moments(
             model,
             name,
@@ -100,12 +100,14 @@ def least_squares(
     warnings = [
         f"layer {row.layer!r} has {row.samples:,} positions for {size:,} unknowns per output; use more images"
         for row in rows
-        if row.samples < (size := len(patches.theta(model.get_submodule(row.layer))))
+        if row.samples < (size := len(patches.theta(patches.get_layer(model, row.layer))))
     ]
     return model, Report(rows, skipped, warnings, "Least squares of the layers that lost inputs")
 
 
-def refit_(layer: nn.Module, sums: Moments, *, free: Tensor | None = None, ridge: float = 1e-2) -> tuple[float, float]:
+def refit_(
+    layer: patches.Layer, sums: Moments, *, free: Tensor | None = None, ridge: float = 1e-2
+) -> tuple[float, float]:
     """Solve the equations of the module's text for one layer, in place.
 
     Parameters
