@@ -137,7 +137,7 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
     """Logits ``(N, classes)`` of ``images`` (uint8 or float, as in :func:`fit`), in evaluation mode, on the CPU."""
     if len(images) == 0:
         raise ValueError("images is empty")
@@ -150,7 +150,7 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tenso
         model.train(training)
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:
     """Fraction of ``images`` whose largest logit is at the label, in [0, 1]."""
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
