@@ -35,8 +35,9 @@ class Difference:
     low, high : float
         The 95 % interval of this mean alone, by the t distribution with n − 1 degrees of freedom.
     p : float
-        The chance of a mean as far from 0 if there were no difference, corrected for all comparisons made together. Where
-        the difference is the same in each seed there is no spread to tell: then it is 0, or 1 if that difference is 0.
+        The chance of a mean as far from 0 if there were no difference, corrected for all comparisons made together.
+        Where the difference is the same in each seed there is no spread to tell: then it is 0, or 1 if that difference
+        is 0.
     """
 
     name: str
@@ -113,8 +114,8 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     ----------
     pairs : mapping of str to pair of sequences
         Two lists of values for each comparison, the seeds in the same order in both, for example
-        ``{"L1 − random": (accuracies_of_l1, accuracies_of_random)}``: the difference is the first − the second. Whatever is
-        looked at together belongs into one call, for the correction counts the comparisons.
+        ``{"L1 − random": (accuracies_of_l1, accuracies_of_random)}``: the difference is the first − the second.
+        Whatever is looked at together belongs into one call, for the correction counts the comparisons.
 
     Returns
     -------
@@ -123,7 +124,8 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     Raises
     ------
     TypeError, ValueError
-        If ``pairs`` is no mapping or empty, or a comparison is not of two equally long lists of at least two finite numbers.
+        If ``pairs`` is no mapping or empty, or a comparison is not of two equally long lists of at least two finite
+        numbers.
 
     Examples
     --------
@@ -139,7 +141,7 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
         raise ValueError("pairs must hold at least one comparison")
     alone = [_alone(name, *_values(name, pair)) for name, pair in pairs.items()]
     corrected = _holm([row.p for row in alone])
-    return Differences(tuple(replace(row, p=p) for row, p in zip(alone, corrected)))
+    return Differences(tuple(replace(row, p=p) for row, p in zip(alone, corrected, strict=True)))
 
 
 def _values(name: str, pair) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Lay down the skeleton of a chapter, ``make chapter N=09 NAME=low-rank``: every slot of the anatomy, to be filled.
 
-The form is whole: the tests of the form (order of the sections, first cell, set-up cell) hold at once. What is missing is
-content, and the tests that ask for it are red until it is there. `CONTRIBUTING.md` lists what else a chapter touches.
+The form is whole: the tests of the form (order of the sections, first cell, set-up cell) hold at once. What is missing
+is content, and the tests that ask for it are red until it is there. `CONTRIBUTING.md` lists what else a chapter
+touches.
 """
 
 import argparse

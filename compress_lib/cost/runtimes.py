@@ -1,7 +1,7 @@
-"""What can run a network on the CPU: PyTorch as it is, PyTorch with channels innermost in memory, ONNX Runtime (chapter 18).
+"""What can run a network on the CPU: PyTorch as it is, or with channels innermost in memory, ONNX Runtime (chapter 18).
 
-Eager PyTorch looks up and launches one operation after the other. A runtime that sees the whole network beforehand joins
-operations and plans memory; what it gains is greatest where the operations are small, as in compact networks.
+Eager PyTorch looks up and launches one operation after the other. A runtime that sees the whole network beforehand
+joins operations and plans memory; what it gains is greatest where the operations are small, as in compact networks.
 """
 
 import copy
@@ -29,8 +29,8 @@ def prepare(
     x : Tensor
         (N, …), what they are given, all of it at once.
     runtimes : sequence of str
-        Of ``"eager"``, ``"channels-last"`` (images (N, C, H, W) only) and ``"onnxruntime"``, which takes as many threads as
-        PyTorch has now.
+        Of ``"eager"``, ``"channels-last"`` (images (N, C, H, W) only) and ``"onnxruntime"``, which takes as many
+        threads as PyTorch has now.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def prepare(
     Raises
     ------
     TypeError, ValueError
-        If a model is no module, ``x`` no tensor on the CPU, or ``runtimes`` is empty, names one twice or an unknown one;
-        what the export raises, with the name of the model.
+        If a model is no module, ``x`` no tensor on the CPU, or ``runtimes`` is empty, names one twice or an unknown
+        one; what the export raises, with the name of the model.
     ModuleNotFoundError
         If ONNX Runtime is asked for and not installed.
     RuntimeError

@@ -83,7 +83,7 @@ class Latency:
         ]
         if any(row.runtime for row in self.rows):
             columns.append("runtime")
-            rows = [[*cells, row.runtime] for cells, row in zip(rows, self.rows)]
+            rows = [[*cells, row.runtime] for cells, row in zip(rows, self.rows, strict=True)]
         return Table(
             columns,
             rows,
