@@ -74,6 +74,7 @@ def onnx_bytes(model: nn.Module, example_input: Tensor) -> bytes:
         )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"model={type(model).__name__} cannot be exported to ONNX: {_reason(error)}") from error
+    assert program is not None, "the exporter returns a program"
     # Asked for any number of samples, the exporter falls back to the one it was given, and says nothing.
     if not program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         name = type(model).__name__

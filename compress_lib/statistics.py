@@ -7,6 +7,7 @@ difference seed by seed. A table of many comparisons will show a difference some
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -144,7 +145,7 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     return Differences(tuple(replace(row, p=p) for row, p in zip(alone, corrected, strict=True)))
 
 
-def _values(name: str, pair) -> tuple[np.ndarray, np.ndarray]:
+def _values(name: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         first, second = (np.asarray(values, dtype=float) for values in pair)
     except (TypeError, ValueError):
@@ -178,8 +179,8 @@ def _alone(name: str, first: np.ndarray, second: np.ndarray) -> Difference:
 
 def _holm(p: Sequence[float]) -> list[float]:
     """Each of ``m`` values by as many as are not smaller, at most 1, and never below what a smaller one became."""
-    p = np.asarray(p)
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    values = np.asarray(p)
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     return corrected.tolist()

@@ -6,6 +6,7 @@ joins operations and plans memory; what it gains is greatest where the operation
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ def _onnxruntime(model: nn.Module, x: Tensor) -> tuple[Callable, str]:
 _PREPARE = {"eager": _eager, "channels-last": _channels_last, "onnxruntime": _onnxruntime}
 
 
-def _check(models, x, runtimes) -> None:
+def _check(models: Mapping[str, nn.Module], x: Any, runtimes: Any) -> None:
     for model in models.values():
         check_model(model)
     if not isinstance(x, Tensor) or x.device.type != "cpu":
