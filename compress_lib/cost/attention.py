@@ -8,6 +8,7 @@ them all, so that the count does not. Where lengths of sequences are data in a t
 there is: there the formulas give ``None``, and the operation is named as uncounted.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -138,7 +139,7 @@ def _encoder_layer(
 
 
 # By name, for no version of PyTorch has all of them.
-FORMULAS = {
+FORMULAS: dict[str, Callable[..., int | None]] = {
     "aten._scaled_dot_product_flash_attention": _forward,
     "aten._scaled_dot_product_flash_attention_backward": _backward,
     "aten._scaled_dot_product_flash_attention_for_cpu": _forward,

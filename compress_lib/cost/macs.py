@@ -97,7 +97,7 @@ def _cudnn_rnn(x: Tensor, weights: Any, *_: Any) -> int:
     return _rnn(x, *weights)
 
 
-_FORMULAS: dict[str, Callable[..., int]] = {
+_FORMULAS: dict[str, Callable[..., int | None]] = {
     "aten.mv": _matrix_vector,
     "aten.addmv": _add_matrix_vector,
     "aten.dot": _dot,
