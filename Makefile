@@ -1,9 +1,11 @@
 # make book   build the site from the stored outputs and serve it      make test     everything that must hold
 # make lab    the chapters in JupyterLab, with everything installed     make execute  refresh the chapters whose code changed
+# make check  what is quick: units, lint, types, stale chapters         make chapter  N=09 NAME=low-rank: the skeleton of a chapter
 
 PYTHON ?= python3
 PORT ?= 8000
 SERVE ?= 1
+WORKERS ?= 2
 SITE := _build/html
 
 # The versions of the lock, or with ENVIRONMENT=oldest or newest those at an end of the ranges, in a folder of their own.
@@ -25,11 +27,11 @@ BIN := $(VENV)/bin
 # Threads that wait should sleep, not spin: on a busy machine of two cores spinning is many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: book site lab test execute address version links colab lint types lock clean help
+.PHONY: book site lab test check chapter execute address version links colab lint types lock clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 book: site
 ifneq ($(SERVE),0)
@@ -49,7 +51,15 @@ lab: $(VENV)/whole.installed
 test: $(VENV)/whole.installed
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make test: no Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
 	@$(BIN)/python -m compress_lib data
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	$(BIN)/python -m pytest -n $(WORKERS) --nbval-lax --nbval-current-env tests notebooks
+
+check: lint types
+	@$(BIN)/python -m compress_lib data
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests
+	@$(BIN)/python book/tools/execute.py --check
+
+chapter: $(VENV)/whole.installed
+	@$(BIN)/python book/tools/chapter.py "$(N)" "$(NAME)"
 
 execute: $(VENV)/whole.installed
 	@$(BIN)/python book/tools/execute.py

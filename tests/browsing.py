@@ -1,4 +1,7 @@
-"""A real browser for the tests: Chromium, cut off from everything but this machine, and a server for a folder."""
+"""A real browser for the tests: Chromium, cut off from everything but this machine, and a server for a folder.
+
+Also, for whoever opens them in it: which explorers there are.
+"""
 
 import contextlib
 import functools
@@ -8,6 +11,8 @@ import threading
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from compress_lib import explore
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -97,3 +102,9 @@ def unfold(page: Page) -> None:
                 await Promise.allSettled(running.map((a) => a.finished));
         }"""
     )
+
+
+def explorer_modules() -> list[str]:
+    """The names of the library's explorers: a Python and a JavaScript file each, and a function that makes one."""
+    files = sorted(path for path in Path(explore.__file__).parent.glob("*.py") if path.with_suffix(".mjs").exists())
+    return [path.stem for path in files if "\ndef explorer(" in path.read_text(encoding="utf-8")]

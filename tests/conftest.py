@@ -34,7 +34,7 @@ hypothesis.register_random(TorchRandom)
 
 def seed(name: str) -> None:
     """What is drawn depends on who draws, not on what ran before."""
-    number = zlib.crc32(name.partition("@")[0].encode())  # pytest-xdist appends @group
+    number = zlib.crc32(name.encode())
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
@@ -71,33 +71,44 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """For pytest-xdist: what shares something dear stays in one process, and what takes long begins first."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if item.path.suffix == ".ipynb" or {"browser", "site"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
         if PROFILE == "explore" and hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
             chosen = item.obj._hypothesis_internal_use_settings
             more = hypothesis.settings(chosen, max_examples=MORE * chosen.max_examples)
             item.obj._hypothesis_internal_use_settings = more
-    items.sort(key=_rank)
+    items.sort(key=lambda item: _rank(item.path))
 
 
-def _group(item) -> str:
-    """The built site and its browser, the explorers' browser, or the file, of whose chapter one kernel runs "
-    "all cells."""
-    needs = set(getattr(item, "fixturenames", ()))
-    if "site" in needs:
-        return "site"
-    return "explorers" if "browser" in needs else item.path.name
+# For pytest-xdist. Its own --dist=loadgroup does not group, without a word, with pytest 9.2 (pytest-xdist 3.8).
+SITE = ("test_site.py", "test_explorer.py")  # they share the built site
+LONG = (*SITE, "test_colab.py", "test_commands.py", "test_exercises.py", "test_address.py")
 
 
-def _rank(item) -> int:
-    """The order in which groups begin; a sort leaves everything else as it is."""
-    if "site" in getattr(item, "fixturenames", ()):
-        return 0
-    first = ("test_colab.py", "test_commands.py", "test_exercises.py")
-    if item.path.name in first:
-        return 1 + first.index(item.path.name)
-    return 5 if item.path.suffix == ".ipynb" else 9
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file stays in one process: a chapter, for its kernel, or tests, for what they share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False  # the order is that of _rank
+    return ByFile(config, log)
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "site" if file.endswith(SITE) else file
+
+
+def _rank(path: Path) -> int:
+    """What takes long begins first, and the end is short; a sort leaves everything else as it is."""
+    if path.name in LONG:
+        return LONG.index(path.name)
+    return len(LONG) + (path.suffix != ".ipynb")
 
 
 @pytest.fixture(scope="session")

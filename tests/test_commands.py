@@ -27,10 +27,12 @@ from compress_lib.pruning import surgery
 from compress_lib.pruning.neurons import data_free
 from compress_lib.quantization.integer import ptq
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
-def few_images(monkeypatch):
-    """All 10,000 test images, but 2,000 training images: the commands run in seconds."""
+def few_training_images(monkeypatch):
+    """2,000 training images, but all 10,000 test images."""
     real = data.fashion_mnist
 
     def fewer(split, root=None):
@@ -44,12 +46,23 @@ def few_images(monkeypatch):
 TRAINING = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
 
 
+@pytest.fixture
+def few_images(few_training_images, monkeypatch):
+    """Of the test images, too, only 500 are predicted, and what is timed is timed in 3 rounds: seconds, not minutes."""
+    accuracy, predict = training.accuracy, training.predict
+    monkeypatch.setattr(training, "predict", lambda model, images, **rest: predict(model, images[:500], **rest))
+    monkeypatch.setattr(
+        training, "accuracy", lambda model, images, labels, **rest: accuracy(model, images[:500], labels[:500], **rest)
+    )
+    monkeypatch.setattr(harness, "ROUNDS", 3)
+
+
 def call(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["compress_lib", *map(str, arguments)])
     main()
 
 
-def test_train_writes_a_checkpoint_and_its_card(few_images, tmp_path, monkeypatch, capsys):
+def test_train_writes_a_checkpoint_and_its_card(few_training_images, tmp_path, monkeypatch, capsys):
     call(
         monkeypatch,
         "train",
@@ -86,7 +99,7 @@ def test_train_on_the_fit_split_writes_to_the_cache(few_images, tmp_path, monkey
         baselines.trained("lenet-300-100", seed=3)
 
 
-def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_images, tmp_path, monkeypatch):
+def test_prune_keeps_what_was_asked_for_and_writes_a_row(few_training_images, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
     keep = ["fc1=0.1", "fc3=0.5"]
     call(monkeypatch, "prune", "lenet-300-100", "--keep", *keep, "--rounds", 2, "--epochs", 1, "--seeds", 5)
@@ -147,9 +160,6 @@ def test_compress_writes_a_file_and_a_row_and_decompress_reads_it(few_images, tm
 
 def test_compress_folds_the_normalisations_of_squeezenet(few_images, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
-    accuracy, predict = training.accuracy, training.predict
-    monkeypatch.setattr(training, "predict", lambda model, images, **rest: predict(model, images[:500], **rest))
-    monkeypatch.setattr(training, "accuracy", lambda model, *test: accuracy(model, *(part[:500] for part in test)))
     out = tmp_path / "network.cnet"
     short = ["--rounds", 1, "--epochs", 1, "--share-epochs", 1, "--share-lr", 1e-3, "--work", tmp_path / "work"]
     call(monkeypatch, "compress", "--model", "squeezenet-small", "--k", 16, "--out", out, *short)

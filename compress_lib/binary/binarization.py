@@ -17,6 +17,7 @@ gradient of a network without α.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +119,7 @@ def along_filters(numbers: Tensor, weight: Tensor) -> Tensor:
 
 def latent_weights(model: nn.Module) -> Iterator[Tensor]:
     """The real weights behind the signs: of layers, and parametrizations, that say so by ``binarizes_weight``."""
+    module: Any
     for module in model.modules():
         if isinstance(module, ParametrizationList):
             if getattr(module[0], "binarizes_weight", False):
@@ -141,24 +143,24 @@ class _StraightThrough(torch.autograd.Function):
     """+1 where ``positive``, else −1, with the gradient that ``clip(x, −1, 1)`` has."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, positive: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, positive: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return _plus_minus(positive, x.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return torch.where(x.abs() <= 1, gradient, 0), None
 
 
 class _PaperGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         return along_filters(scale(weight), weight) * sign(weight)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (weight,) = ctx.saved_tensors
         count = weight[0].numel()
         return gradient * (1 / count + along_filters(scale(weight), weight) * (weight.abs() <= 1))

@@ -8,6 +8,7 @@ put in its place.
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +33,7 @@ METHODS = (*WEIGHTS, *ACTIVATIONS)
 _TRAIN_FORMS = (xnor.XnorLinear, xnor.XnorConv2d, dorefa.DoReFaLinear, dorefa.DoReFaConv2d)
 
 
-def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequential:
+def convert(model: nn.Module, method: str, *, bits: int = 2) -> nn.Module:
     """The train form of a network, to be trained with `binaryconnect.clip` after each step.
 
     Parameters
@@ -67,7 +68,8 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
     layers = {name: module for name, module in places if isinstance(module, (nn.Linear, nn.Conv2d))}
     if len(layers) < 3:
         raise ValueError(f"model must have layers between the first and the last, got {list(layers)}")
-    outer, forms = [*layers.values()][:: len(layers) - 1], {}
+    outer = [*layers.values()][:: len(layers) - 1]
+    forms: dict[nn.Module, nn.Module] = {}
     train_form, activation = _train_forms(method, bits)
     inner, pooled = False, False  # of what reads the output of a module: is it to be converted, is it pooled before
     for name, module in reversed(places):
@@ -85,13 +87,11 @@ def convert(model: nn.Sequential, method: str, *, bits: int = 2) -> nn.Sequentia
 
 def _train_forms(method: str, bits: int) -> tuple[Callable[[nn.Module], nn.Module], nn.Module]:
     """What makes the train form of a layer, and the activation that stands where a pooling comes before the layer."""
-    if method == "multibit":
-        linear, conv = dorefa.DoReFaLinear.from_dense, dorefa.DoReFaConv2d.from_dense
-        options, activation = {"bits": bits}, dorefa.QuantizedActivation(bits)
-    else:
-        linear, conv = xnor.XnorLinear.from_dense, xnor.XnorConv2d.from_dense
-        options, activation = ACTIVATIONS[method], Sign()
-    return lambda layer: (conv if isinstance(layer, nn.Conv2d) else linear)(layer, **options), activation
+    linear: Any = dorefa.DoReFaLinear if method == "multibit" else xnor.XnorLinear
+    conv: Any = dorefa.DoReFaConv2d if method == "multibit" else xnor.XnorConv2d
+    options = {"bits": bits} if method == "multibit" else ACTIVATIONS[method]
+    activation = dorefa.QuantizedActivation(bits) if method == "multibit" else Sign()
+    return lambda layer: (conv if isinstance(layer, nn.Conv2d) else linear).from_dense(layer, **options), activation
 
 
 def deploy(model: nn.Module) -> nn.Module:

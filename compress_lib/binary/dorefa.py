@@ -14,6 +14,9 @@ deploy form has the outputs of the train form to the last bit, in float32, the t
 ``torch.autocast`` changes neither form (see `precision`).
 """
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -115,8 +118,9 @@ class DoReFaConv2d(nn.Conv2d):
     """
 
     binarizes_weight = True
+    padding: tuple[int, int]
 
-    def __init__(self, *places, bits: int, **named) -> None:
+    def __init__(self, *places: Any, bits: int, **named: Any) -> None:
         super().__init__(*places, **named)
         if isinstance(self.padding, str):
             raise TypeError(f"padding must be a number or two, got {self.padding!r}")
@@ -132,8 +136,8 @@ class DoReFaConv2d(nn.Conv2d):
     @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
-        places = self.stride, self.padding, self.dilation, self.groups
-        y = functional.conv2d(codes(x, self.bits), straight_through_sign(self.weight), None, *places)
+        signs = straight_through_sign(self.weight)
+        y = functional.conv2d(codes(x, self.bits), signs, None, self.stride, self.padding, self.dilation, self.groups)
         y = xnor.RoundStraightThrough.apply(y) * (scale(self.weight) / self.highest).view(-1, 1, 1)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
@@ -143,7 +147,12 @@ class DoReFaConv2d(nn.Conv2d):
 
 
 class _PackedDoReFa(nn.Module):
-    def __init__(self, layer: nn.Module, packed: Tensor) -> None:
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+    sums: Tensor
+
+    def __init__(self, layer: "DoReFaLinear | DoReFaConv2d", packed: Tensor) -> None:
         super().__init__()
         weight = layer.weight.detach()
         if (count := weight[0].numel()) * layer.highest > _LARGEST:
@@ -154,11 +163,11 @@ class _PackedDoReFa(nn.Module):
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         self.register_buffer("sums", sign(weight).flatten(1).sum(1).to(torch.int32))
 
-    def _products(self, x: Tensor, product) -> Tensor:
+    def _products(self, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
         """``Σ_i 2^i Σ s_i B`` for the codes of ``x``; see above."""
         q = codes(x, self.bits).to(torch.int32)
         planes = (product((q >> i & 1).to(x.dtype) - 0.5).mul_(2**i) for i in range(self.bits))
-        return sum(planes)
+        return cast(Tensor, sum(planes))
 
 
 class PackedDoReFaLinear(_PackedDoReFa):
@@ -182,8 +191,9 @@ class PackedDoReFaConv2d(_PackedDoReFa):
 
     def __init__(self, layer: DoReFaConv2d) -> None:
         super().__init__(layer, ops.pack_conv_weight(layer.weight.detach()))
-        self.in_channels, self.kernel_size, self.padding = layer.in_channels, layer.kernel_size, layer.padding
-        self.places = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}
+        self.in_channels, self.padding = layer.in_channels, layer.padding
+        self.kernel_size: Any = layer.kernel_size
+        self.places: dict[str, Any] = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}
 
     @without_autocast
     @torch.no_grad()

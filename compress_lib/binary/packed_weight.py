@@ -10,6 +10,7 @@ round them, and the activations, as PyTorch's own layers do. (``torch.stack((kep
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,12 @@ class _Packed(nn.Module):
         () or (out,).
     """
 
-    def __init__(self, layer: nn.Module, signs: Tensor, kept: Tensor | None, scale: Tensor) -> None:
+    signs: Tensor
+    kept: Tensor | None
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, signs: Tensor, kept: Tensor | None, scale: Tensor) -> None:
         super().__init__()
         self.shape = tuple(signs.shape)
         positive = signs.detach() if kept is None else torch.where(kept, signs.detach(), -1)
@@ -104,12 +110,8 @@ class PackedConv2d(_Packed):
         if layer.padding_mode != "zeros":
             raise ValueError(f"layer must have padding_mode='zeros', got {layer.padding_mode!r}")
         super().__init__(layer, signs, kept, scale)
-        self.stride, self.padding, self.dilation, self.groups = (
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-        )
+        self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
+        self.padding: Any = layer.padding
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)

@@ -2,8 +2,10 @@
 
 Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279. A weight takes one bit, in words of 64 along its input
 channels, or its input features; so where these are a multiple of 64, its bytes are 1/32 of float32's. The products run
-in `compress_lib.ops`, without gradients.
+in `ops`, without gradients.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ def mean_magnitude(x: Tensor) -> Tensor:
     return x.abs().mean(-1, keepdim=True)
 
 
-def magnitude_map(x: Tensor, layer: nn.Module) -> Tensor:
+def magnitude_map(x: Tensor, layer: Any) -> Tensor:
     """K of a convolution: at each place of its output, the mean of ``|x|`` over what a filter sees.
 
     Parameters
@@ -42,10 +44,18 @@ def magnitude_map(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 class _PackedXnor(nn.Module):
+    weight: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+
     def _keep(self, weight: Tensor, scale: Tensor | None, bias: Tensor | None, input_scale: bool) -> None:
         for name, tensor in (("weight", weight), ("scale", scale), ("bias", bias)):
             self.register_buffer(name, None if tensor is None else tensor.detach().clone())
         self.input_scale = input_scale
+
+    def _shape(self) -> str:
+        """The numbers of the layer, for its ``repr``."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{self._shape()}, scale={self.scale is not None}, input_scale={self.input_scale}"
@@ -79,7 +89,7 @@ class PackedXnorLinear(_PackedXnor):
         self._keep(weight, scale, bias, input_scale)
 
     @classmethod
-    def pack(cls, layer: nn.Linear, scale: Tensor | None) -> "PackedXnorLinear":
+    def pack(cls, layer: Any, scale: Tensor | None) -> "PackedXnorLinear":
         """The deploy form of a train form, with the scale of its filters."""
         packed = ops.pack_signs(layer.weight.detach())
         made = cls(packed, layer.in_features, scale=scale, bias=layer.bias, input_scale=layer.input_scale)
@@ -127,12 +137,13 @@ class PackedXnorConv2d(_PackedXnor):
         input_scale: bool = False,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, len(weight), tuple(weight.shape[1:3])
+        self.in_channels, self.out_channels = in_channels, len(weight)
+        self.kernel_size: Any = tuple(weight.shape[1:3])
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self._keep(weight, scale, bias, input_scale)
 
     @classmethod
-    def pack(cls, layer: nn.Conv2d, scale: Tensor | None) -> "PackedXnorConv2d":
+    def pack(cls, layer: Any, scale: Tensor | None) -> "PackedXnorConv2d":
         """The deploy form of a train form, with the scale of its filters."""
         places = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups", "input_scale")}
         packed = ops.pack_conv_weight(layer.weight.detach())

@@ -5,12 +5,15 @@ A sum of n signs is a whole number up to n, and float16 and bfloat16 hold these 
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", bound=nn.Module)
 
-def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+
+def without_autocast(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
     """A method of a layer that ``torch.autocast`` does not change.
 
     Under it, the method runs as outside of it, on an input in the type of the layer's weight, or in float32 where that
@@ -18,7 +21,7 @@ def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable
     """
 
     @functools.wraps(forward)
-    def unchanged(layer: nn.Module, x: Tensor) -> Tensor:
+    def unchanged(layer: Any, x: Tensor) -> Tensor:
         if x.is_meta or not torch.is_autocast_enabled(kind := x.device.type):
             return forward(layer, x)
         weight = layer.weight
@@ -28,7 +31,7 @@ def without_autocast(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable
     return unchanged
 
 
-def check_float32(layer: nn.Module) -> nn.Module:
+def check_float32(layer: Layer) -> Layer:
     """The layer, if its weights are float32.
 
     Raises

@@ -22,6 +22,7 @@ The paper takes Δ = 0.7 E for all. The gradient with respect to the ternary wei
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,10 +143,10 @@ def convert(model: nn.Module, layers: Iterable[str] | None = None, *, per_filter
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight: Tensor, per_filter: bool) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, per_filter: bool) -> Tensor:
         kept, alpha = approximate(weight, per_filter=per_filter)
         return along_filters(alpha, weight) * torch.where(kept, weight.sign(), 0)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None

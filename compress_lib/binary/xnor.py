@@ -17,13 +17,15 @@ bit: in float32, the type that a layer must have to be packed. ``torch.autocast`
 `precision`).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from compress_lib.binary import packed_xnor
 from compress_lib.binary.binarization import scale, straight_through_sign
-from compress_lib.binary.precision import check_float32, without_autocast
+from compress_lib.binary.precision import Layer, check_float32, without_autocast
 
 
 class XnorLinear(nn.Linear):
@@ -95,6 +97,7 @@ class XnorConv2d(nn.Conv2d):
     """
 
     binarizes_weight = True
+    padding: tuple[int, int]
 
     def __init__(
         self,
@@ -171,7 +174,7 @@ def geometry(layer: nn.Conv2d) -> tuple:
     return *shape, layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias is not None
 
 
-def copy_state(made: nn.Module, layer: nn.Module) -> nn.Module:
+def copy_state(made: Layer, layer: nn.Linear | nn.Conv2d) -> Layer:
     """``made`` with the numbers, the type, the device and the mode of ``layer``."""
     made.to(layer.weight).load_state_dict(layer.state_dict())
     return made.train(layer.training)
@@ -181,11 +184,11 @@ class RoundStraightThrough(torch.autograd.Function):
     """Rounds sums of whole numbers, which fast convolutions may miss by a little; the gradient goes through."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         """Rounded, half to even."""
         return x.round()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Unchanged."""
         return gradient

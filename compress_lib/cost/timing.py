@@ -7,13 +7,15 @@ same machine; the spread of those ratios says how far to trust it.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from compress_lib.cost.runtimes import prepare
 from compress_lib.tables import Table
 
 # A timed stretch is at least this long, so that neither the clock's resolution nor the loop around the call matters.
@@ -34,6 +36,10 @@ class LatencyRow:
         Median over the rounds of baseline ÷ this: above 1 is faster than the baseline.
     ratio_low, ratio_high : float
         10th and 90th percentile of the same.
+    runtime : str or None
+        What ran it, with its version, if `latency` was told to choose.
+    threads : int
+        That PyTorch, or the runtime, had.
     """
 
     name: str
@@ -42,6 +48,8 @@ class LatencyRow:
     ratio: float
     ratio_low: float
     ratio_high: float
+    runtime: str | None
+    threads: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,12 +76,17 @@ class Latency:
     def table(self) -> Table:
         """Milliseconds per call and ratios."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        columns = ["candidate", "min ms", "median ms", "ratio", "10 %", "90 %"]
+        rows = [
+            [row.name, row.seconds_min * 1e3, row.seconds_median * 1e3, row.ratio, row.ratio_low, row.ratio_high]
+            for row in self.rows
+        ]
+        if any(row.runtime for row in self.rows):
+            columns.append("runtime")
+            rows = [[*cells, row.runtime] for cells, row in zip(rows, self.rows)]
         return Table(
-            ["candidate", "min ms", "median ms", "ratio", "10 %", "90 %"],
-            [
-                [row.name, row.seconds_min * 1e3, row.seconds_median * 1e3, row.ratio, row.ratio_low, row.ratio_high]
-                for row in self.rows
-            ],
+            columns,
+            rows,
             title=f"{self.rounds} interleaved rounds, {threads}; ratio above 1 is faster than {self.baseline}",
             formats={"ratio": ".3f", "10 %": ".3f", "90 %": ".3f"},
         )
@@ -94,21 +107,29 @@ def latency(
     warmup: int = 3,
     threads: int = 1,
     baseline: str | None = None,
+    runtimes: Sequence[str] | None = None,
+    x: Tensor | None = None,
 ) -> Latency:
-    """Time functions against each other, in inference mode.
+    """Time functions, or networks in several runtimes, against each other, in inference mode.
 
     Parameters
     ----------
     fn_by_name : mapping of str to callable
-        Functions without arguments, for example ``{"dense": lambda: dense(x), "sparse": lambda: sparse(x)}``.
+        Functions without arguments, for example ``{"dense": lambda: dense(x), "sparse": lambda: sparse(x)}``. With
+        ``runtimes`` the networks themselves, ``{"dense": dense, "sparse": sparse}``.
     rounds : int
         In each round every function is timed once, over as many calls as make up some milliseconds.
     warmup : int
         Untimed calls of each function beforehand.
     threads : int
-        PyTorch's threads while timing; the number before is restored.
+        PyTorch's threads, and those of another runtime, while timing; the number before is restored.
     baseline : str, optional
         The name that ratios refer to; the first one by default.
+    runtimes : sequence of str, optional
+        What each network runs in: ``"eager"``, ``"channels-last"`` and ``"onnxruntime"``, as in
+        `compress_lib.cost.runtimes`. Network and runtime make a name: ``"dense, eager"``.
+    x : Tensor, optional
+        (N, …) on the CPU: what the networks are given, with ``runtimes`` and only then.
 
     Returns
     -------
@@ -118,7 +139,8 @@ def latency(
     ------
     TypeError, ValueError
         If ``fn_by_name`` is no mapping of names to callables or empty, ``baseline`` is not in it, ``rounds`` or
-        ``threads`` is below 1 or ``warmup`` below 0. What a function raises passes through.
+        ``threads`` is below 1 or ``warmup`` below 0, or one of ``runtimes`` and ``x`` is given without the other.
+        What a function raises passes through, and so does what `compress_lib.cost.runtimes.prepare` raises.
 
     Examples
     --------
@@ -126,10 +148,29 @@ def latency(
     >>> rows["dense"].ratio
     1.0
     """
-    _check(fn_by_name, rounds, warmup, threads, baseline)
-    baseline = next(iter(fn_by_name)) if baseline is None else baseline
+    _check(fn_by_name, rounds, warmup, threads)
+    if (runtimes is None) != (x is None):
+        raise ValueError("runtimes and x must be given together: x is what the networks run on")
+    runtime_by_name: dict[str, str] = {}
+    with torch_threads(threads):
+        if runtimes is not None:
+            fn_by_name, runtime_by_name = prepare(fn_by_name, x, runtimes)
+        baseline = next(iter(fn_by_name)) if baseline is None else baseline
+        if baseline not in fn_by_name:
+            raise ValueError(f"baseline={baseline!r} must be one of {list(fn_by_name)}")
+        seconds = _seconds(fn_by_name, rounds, warmup)
+    rows = []
+    for name, times in seconds.items():
+        low, middle, high = np.percentile(seconds[baseline] / times, [10, 50, 90]).tolist()
+        least, median, runtime = float(times.min()), float(np.median(times)), runtime_by_name.get(name)
+        rows.append(LatencyRow(name, least, median, middle, low, high, runtime, threads))
+    return Latency(tuple(rows), baseline, rounds, threads)
+
+
+def _seconds(fn_by_name: Mapping[str, Callable[[], object]], rounds: int, warmup: int) -> dict[str, np.ndarray]:
+    """Seconds per call of each function, ``(rounds,)``: in each round the functions take turns."""
     seconds = {name: np.empty(rounds) for name in fn_by_name}
-    with torch_threads(threads), torch.inference_mode():
+    with torch.inference_mode():
         _settle_allocator()
         for fn in fn_by_name.values():
             for _ in range(warmup):
@@ -138,11 +179,7 @@ def latency(
         for i in range(rounds):
             for name, fn in fn_by_name.items():
                 seconds[name][i] = _stretch(fn, calls[name]) / calls[name]
-    rows = []
-    for name, times in seconds.items():
-        low, middle, high = np.percentile(seconds[baseline] / times, [10, 50, 90]).tolist()
-        rows.append(LatencyRow(name, float(times.min()), float(np.median(times)), middle, low, high))
-    return Latency(tuple(rows), baseline, rounds, threads)
+    return seconds
 
 
 @contextmanager
@@ -191,7 +228,7 @@ def _calls_to_fill_a_stretch(fn: Callable[[], object]) -> int:
     return calls
 
 
-def _check(fn_by_name, rounds, warmup, threads, baseline) -> None:
+def _check(fn_by_name, rounds, warmup, threads) -> None:
     if not isinstance(fn_by_name, Mapping):
         raise TypeError(f"fn_by_name must map names to functions, not be a {type(fn_by_name).__name__}")
     if not fn_by_name:
@@ -199,8 +236,6 @@ def _check(fn_by_name, rounds, warmup, threads, baseline) -> None:
     for name, fn in fn_by_name.items():
         if not callable(fn):
             raise TypeError(f"fn_by_name[{name!r}] must be callable, not {type(fn).__name__}")
-    if baseline is not None and baseline not in fn_by_name:
-        raise ValueError(f"baseline={baseline!r} must be one of {list(fn_by_name)}")
     for argument, value, least in (("rounds", rounds, 1), ("warmup", warmup, 0), ("threads", threads, 1)):
         if value < least:
             raise ValueError(f"{argument}={value!r} must be at least {least}")

@@ -20,6 +20,9 @@ Directory = str | os.PathLike | None  # with the data; None: wherever they are f
 TRAINING: dict[str, Any] = {"split": "train", "batch_size": 128, "augment": False, "precision": "fp32"}
 
 
+ROUNDS = 50  # in which the two networks of a row take turns to be timed
+
+
 def common_arguments(parser: argparse.ArgumentParser, *, work: bool = True) -> None:
     """The arguments of every experiment; without ``work`` nothing of it can be resumed."""
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -129,7 +132,7 @@ def timing(dense: nn.Module, smaller: nn.Module, images: Tensor) -> dict:
     dict
         ``seconds_before`` and ``seconds_after``, medians for all ``N`` images, and ``ratio``.
     """
-    rows = cost.latency({"dense": lambda: dense(images), "smaller": lambda: smaller(images)}, rounds=50, threads=1)
+    rows = cost.latency({"dense": lambda: dense(images), "smaller": lambda: smaller(images)}, rounds=ROUNDS, threads=1)
     before, after = rows
     ratio = {"median": after.ratio, "low": after.ratio_low, "high": after.ratio_high}
     return {

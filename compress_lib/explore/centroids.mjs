@@ -1,5 +1,5 @@
 // k-means on the weights of a real layer, run to its fixed point in the browser. Chapter 06.
-// The algorithm of compress_lib.quantization.codebooks.kmeans's `kmeans`, step by step in the same precision: sorted weights and
+// The algorithm of compress_lib.quantization.codebooks.kmeans's `cluster`, step by step in the same precision: sorted weights and
 // prefix sums in float64, centroids rounded to float32, and no cluster ever empty.
 
 export const labels = {

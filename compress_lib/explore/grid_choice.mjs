@@ -1,5 +1,5 @@
 // Bits, range and rounding of a quantizer, on real weights and activations. Chapter 05.
-// The range [−t, t], or what of it the numbers reach, gets the grid of compress_lib.quantization.integer.affine's `parameters`;
+// The range [−t, t], or what of it the numbers reach, gets the grid of compress_lib.quantization.integer.affine's `choose_qparams`;
 // every number is rounded as by its `fake_quantize`, in float32. Clipped is what has no gradient there: its code, before
 // the clamp, is none of the grid's. So a number up to half a step beyond the last level still counts as rounded.
 

@@ -52,7 +52,7 @@ def prunable(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, Layer
     if isinstance(exclude, str):
         raise TypeError(f"exclude must be a collection of layer names, got the single string {exclude!r}")
     shared = _shared(model)
-    layers = {}
+    layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
         if not isinstance(module, PRUNABLE) or id(module.weight) in shared:
             continue

@@ -58,7 +58,10 @@ def packed(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> Te
     if x.dtype != torch.int64:
         raise TypeError(f"{name} must be packed in int64, got {x.dtype}")
     dense(name, x)
-    if x.dim() != len(shape) or any(size not in (None, found) for size, found in zip(shape, x.shape, strict=True)):
+    # Not `size not in (None, found)`: torch.compile of torch 2.11 takes that for true where found is symbolic.
+    if x.dim() != len(shape) or any(
+        size is not None and size != found for size, found in zip(shape, x.shape, strict=True)
+    ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} must have the shape ({wanted}), got {tuple(x.shape)}")
     if like is not None and like.device != x.device:

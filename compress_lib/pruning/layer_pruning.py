@@ -225,7 +225,7 @@ def logistic_regression(features: Tensor, labels: Tensor, l2: float) -> tuple[Te
 def _features(model: nn.Module, blocks: Collection[str], images: Tensor) -> dict[str, Tensor]:
     """Block to its output, averaged over positions: (N, C), float64."""
 
-    def pooled(_, output: Tensor) -> Tensor:
+    def pooled(_: Tensor, output: Tensor) -> Tensor:
         return output.double().flatten(2).mean(dim=2).cpu() if output.dim() > 2 else output.double().cpu()
 
     return {name: torch.cat(parts) for name, parts in _watch(model, blocks, images, pooled).items()}

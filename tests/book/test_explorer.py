@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browsing import new_page, settle, watch
+from browsing import explorer_modules, new_page, settle, watch
 from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
@@ -21,6 +21,7 @@ from compress_lib.quantization.codebooks import kmeans
 from compress_lib.quantization.integer import affine
 
 EXPLORE = Path(explore.__file__).parent
+MODULES = explorer_modules()
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
 
 
@@ -35,42 +36,53 @@ def explorers(site, pages):
             models |= json.loads(script.string)["state"]
         for place in soup.select(".explorer-place"):
             found.append((page, models[place["data-model-id"]]["state"]))
-    assert {traits["module"] for _, traits in found} >= {
-        "network_cost",
-        "weight_threshold",
-        "filter_surgery",
-        "criterion_choice",
-        "grid_choice",
-        "centroids",
-        "byte_budget",
-        "binary_filter",
-        "squeeze_ratio",
-        "width_and_resolution",
-        "group_shuffle",
-        "towers",
-    }
+    assert {traits["module"] for _, traits in found} == {*MODULES}, "a chapter shows each explorer of the library"
     return found
 
 
+@pytest.fixture(scope="module")
+def open_pages(browser, address, explorers):
+    """Pages that tests share, each opened once; what goes wrong on one of them, ever."""
+    opened = {}
+
+    def open_page(path):
+        if path not in opened:
+            page = new_page(browser, viewport={"width": 1280, "height": 900})
+            opened[path] = page, watch(page, address)
+            settle(page, f"{address}/{path}")
+        return opened[path]
+
+    yield open_page
+    for page, _ in opened.values():
+        page.close()
+
+
 @pytest.fixture
-def opened(browser, address, explorers):
-    """Open a page on which an explorer of the given module runs; gives the page, its root and its traits."""
-    contexts = []
+def opened(browser, address, explorers, open_pages):
+    """Open a page on which an explorer of the given module runs; gives the page, its root and its traits.
+
+    A page with options is a fresh one. One without is shared with other tests, which leave any state behind.
+    """
+    own, all_troubles = [], []
 
     def open_page(module, **options):
         path, traits = next((path, traits) for path, traits in explorers if traits["module"] == module)
-        page = new_page(browser, **options)
-        troubles = watch(page, address)
-        contexts.append((page, troubles))
-        settle(page, f"{address}/{path}")
+        if options:
+            page = new_page(browser, **options)
+            own.append(page)
+            troubles = watch(page, address)
+            settle(page, f"{address}/{path}")
+        else:
+            page, troubles = open_pages(path)
+        all_troubles.append(troubles)
         root = page.locator(".explorer", has=page.locator(".ex-title", has_text=traits["title"])).first
         root.wait_for()
         return page, root, traits
 
     yield open_page
-    for page, troubles in contexts:
+    for page in own:
         page.close()
-        assert not troubles
+    assert not any(all_troubles)
 
 
 def numbers(root) -> dict[str, float | None]:
@@ -92,15 +104,12 @@ def choose(root, traits, state) -> None:
             field.select_option(index=position)
 
 
-def test_every_explorer_of_every_page_is_live(browser, address, explorers):
+def test_every_explorer_of_every_page_is_live(open_pages, explorers):
     for path in {path for path, _ in explorers}:
-        page = new_page(browser)
-        troubles = watch(page, address)
-        settle(page, f"{address}/{path}")
+        page, troubles = open_pages(path)
         page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
         assert page.locator(".explorer .ex-sentence").count() == sum(p == path for p, _ in explorers)
         assert page.locator(".explorer-figure").count() == 0, "the figure makes room for the explorer"
-        page.close()
         assert not troubles
 
 
@@ -118,9 +127,11 @@ def test_pages_run_the_librarys_present_code(explorers):
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_arrow_keys_and_dragging_change_what_is_said(opened, explorers, width):
-    for module in sorted({traits["module"] for _, traits in explorers}):
-        operate(*opened(module, viewport={"width": width, "height": 900}))
+@pytest.mark.parametrize("module", MODULES)
+def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
+    page, root, traits = opened(module) if width == 1280 else opened(module, viewport={"width": width, "height": 900})
+    choose(root, traits, traits["state"])
+    operate(page, root, traits)
 
 
 def operate(page, root, traits) -> None:
@@ -152,6 +163,7 @@ def operate(page, root, traits) -> None:
 
 def test_charts_and_names_follow_the_data(opened):
     _page, root, traits = opened("weight_threshold")
+    choose(root, traits, traits["state"])
     named = root.locator("svg[role=img] desc").first
     before, drawn = named.text_content(), root.locator("svg[role=img]").first.inner_html()
     choose(root, traits, traits["state"] | {"k": 3})

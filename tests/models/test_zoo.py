@@ -11,6 +11,8 @@ from compress_lib import training
 from compress_lib.data import fashion_mnist
 from compress_lib.models import zoo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_card_says_what_the_checkpoint_does(name):

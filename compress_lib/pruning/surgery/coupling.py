@@ -56,8 +56,7 @@ class Coupling:
         Left as it is. It is followed as it runs in evaluation mode; layers that run in training mode only (auxiliary
         classifiers) are followed as well.
     example_input : Tensor
-        A batch that the model takes. Its shape counts, and for `Coupling.remove` its numbers too if they are whole
-        ones.
+        A batch that the model takes. Its shape counts, and for `Coupling.remove` its numbers too, if they are integers.
 
     Attributes
     ----------

@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,10 @@ class FrozenWeights(nn.Module):
         How many weights were zero before the first step. They are frozen and count for no portion.
     """
 
-    def __init__(self, frozen: Tensor, values: Tensor, bits: int, n1: int, n2: int, pruned: int):
+    frozen: Tensor
+    values: Tensor
+
+    def __init__(self, frozen: Tensor, values: Tensor, bits: int, n1: int, n2: int, pruned: int) -> None:
         super().__init__()
         self.bits, self.n1, self.n2, self.pruned = bits, n1, n2, pruned
         self.register_buffer("frozen", frozen)
@@ -239,7 +243,7 @@ def deploy(model: nn.Module) -> nn.Module:
     return _plain(model, states)
 
 
-def _frozen(layer: nn.Module) -> FrozenWeights | None:
+def _frozen(layer: Any) -> FrozenWeights | None:
     """What the steps so far froze of a layer, if there were any."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None

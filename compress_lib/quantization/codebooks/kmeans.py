@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def nearest(weights: Tensor, centroids: Tensor) -> Tensor:
     below = midpoints.astype(values.dtype)
     below = np.where(below > midpoints, np.nextafter(below, -np.inf, dtype=values.dtype), below)  # rounded down: exact
     if len(centroids) > 256:
-        codes = np.searchsorted(below, values).astype(np.int16 if len(centroids) <= 32768 else np.int32)
+        codes: np.ndarray = np.searchsorted(below, values).astype(np.int16 if len(centroids) <= 32768 else np.int32)
     else:
         codes = np.zeros(values.shape, np.uint8)
         for midpoint in below:  # a pass per midpoint is for vector units; binary search takes longer, even of 256
@@ -120,7 +121,10 @@ class SharedWeights(nn.Module):
         The length of the codebook.
     """
 
-    def __init__(self, codes: Tensor, mask: Tensor, k: int):
+    codes: Tensor
+    mask: Tensor
+
+    def __init__(self, codes: Tensor, mask: Tensor, k: int) -> None:
         super().__init__()
         self.k = k
         self.register_buffer("codes", codes)
@@ -180,7 +184,7 @@ def convert(
     skipped = {name: reason.replace("pruned", "clustered") for name, reason in targets.skipped(model).items()}
     rows = []
     for name in layers:
-        layer = shared.get_submodule(name)
+        layer: Any = shared.get_submodule(name)
         full_name = f"{name}.weight" if name else "weight"
         if name not in wanted:
             skipped[full_name] = "no k given"
@@ -221,12 +225,13 @@ def learning_rate(model: nn.Module) -> float:
     shared = [module for module in model.modules() if isinstance(module, SharedWeights)]
     if not shared:
         raise ValueError(f"model must have shared weights, got a {type(model).__name__} without; see convert")
-    return sum(module.k for module in shared) / sum(int(module.mask.sum()) for module in shared)
+    return sum(module.k for module in shared) / sum(int(module.mask.count_nonzero()) for module in shared)
 
 
 def deploy(model: nn.Module) -> nn.Module:
     """A copy with plain weights in place of the shared ones."""
     plain = copy.deepcopy(model)
+    layer: Any
     for layer in list(plain.modules()):
         stack = layer.parametrizations.weight if parametrize.is_parametrized(layer, "weight") else ()
         if any(isinstance(parametrization, SharedWeights) for parametrization in stack):

@@ -23,6 +23,7 @@ a sub-space are one least-squares problem. (The paper goes through the codewords
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ def quantize(
 
 
 def fit(
-    sums: Moments, layer: nn.Module, codebooks: Tensor, codes: Tensor, *, sweeps: int, ridge: float
+    sums: Moments, layer: Any, codebooks: Tensor, codes: Tensor, *, sweeps: int, ridge: float
 ) -> tuple[Tensor, Tensor, list[float]]:
     """Block coordinate descent for one layer.
 
@@ -217,7 +218,7 @@ def _inverse(matrix: Tensor) -> Tensor:
     return torch.linalg.pinv(matrix, hermitian=True, rtol=1e-10)
 
 
-def _start(layer: nn.Module) -> tuple[Tensor, Tensor]:
+def _start(layer: Any) -> tuple[Tensor, Tensor]:
     """The codebooks and codes of a product-quantized layer."""
     if isinstance(layer, product.ProductQuantizedLinear):
         return layer.codebooks.detach(), layer.codes

@@ -18,6 +18,7 @@ go into a table, and an output is the sum of s entries: n·k multiplications for
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +37,19 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class _Codes(nn.Module):
     """Codes (m, s): a byte each in memory, ⌈log₂ k⌉ bits each in the state dict."""
 
-    def __init__(self, codes: Tensor, k: int):
+    codes: Tensor
+
+    def __init__(self, codes: Tensor, k: int) -> None:
         super().__init__()
         self.k = k
         self.register_buffer("codes", codes)
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        packed = bits.pack(self.codes, _width(self.k))
+        packed = bits.pack(self.codes.cpu().numpy(), _width(self.k))
         destination[prefix + "codes"] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
 
-    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         if (packed := state_dict.get(prefix + "codes")) is not None:
             codes = bits.unpack(packed.cpu().numpy().tobytes(), _width(self.k), self.codes.numel())
             state_dict[prefix + "codes"] = torch.from_numpy(codes.astype("u1")).view(self.codes.shape)
@@ -75,7 +78,7 @@ class ProductQuantizedLinear(_Codes):
         If the shapes do not fit each other, or a code is not below k.
     """
 
-    def __init__(self, codebooks: Tensor, codes: Tensor, bias: Tensor | None = None):
+    def __init__(self, codebooks: Tensor, codes: Tensor, bias: Tensor | None = None) -> None:
         if codebooks.dim() != 3 or codes.dim() != 2 or codes.shape[1] != len(codebooks) or codes.dtype != torch.uint8:
             shapes = f"{tuple(codebooks.shape)} and {tuple(codes.shape)} {codes.dtype}"
             raise ValueError(f"codebooks and codes must be of shapes (s, k, d) and (out, s) uint8, got {shapes}")
@@ -124,7 +127,7 @@ class ProductQuantizedLinear(_Codes):
 class ProductWeight(_Codes):
     """A parametrization of a convolution's ``weight`` of some shape: the parameter is the codebooks (s, k, d)."""
 
-    def __init__(self, codes: Tensor, k: int, shape: torch.Size):
+    def __init__(self, codes: Tensor, k: int, shape: torch.Size) -> None:
         super().__init__(codes, k)
         self.shape = shape
 
@@ -174,16 +177,17 @@ def quantize(
     quantized = masks.finalize(model)
     layers = targets.prunable(quantized)
     named = isinstance(sizes, Mapping)
-    if unknown := sorted(sizes.keys() - layers.keys()) if named else []:
+    wanted = sizes if isinstance(sizes, Mapping) else dict.fromkeys(layers, sizes)
+    if unknown := sorted(wanted.keys() - layers.keys()):
         raise ValueError(f"sizes names {unknown}, which are not among the layers of the model: {list(layers)}")
     skipped = {name: reason.replace("pruned", "quantized") for name, reason in targets.skipped(model).items()}
     rows = []
     for name, layer in layers.items():
-        if named and name not in sizes:
+        if name not in wanted:
             skipped[f"{name}.weight"] = "no sizes given"
             continue
         try:
-            found = fit(layer, *(sizes[name] if named else sizes), seed=seed)
+            found = fit(layer, *wanted[name], seed=seed)
         except (TypeError, ValueError) as error:
             if named:
                 raise type(error)(f"layer {name!r}: {error}") from None
@@ -194,14 +198,14 @@ def quantize(
     return quantized, Report(rows, skipped, title="Product quantization")
 
 
-def fit(layer: nn.Module, d: int, k: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def fit(layer: Any, d: int, k: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Codewords and codes of a layer's weight, by `subspaces.cluster`; a ValueError refuses other kinds of layers."""
     if type(layer) not in (nn.Linear, *CONVOLUTIONS):
         raise ValueError(f"{type(layer).__name__} is no plain linear layer or convolution")
     return cluster(split(layer.weight.detach(), d), k, seed=seed)
 
 
-def row(name: str, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> ProductLayer:
+def row(name: str, layer: Any, codebooks: Tensor, codes: Tensor) -> ProductLayer:
     """What a report says of a dense layer and its codewords and codes."""
     weight, (_, k, d) = layer.weight.detach(), codebooks.shape
     error = join(reconstruct(codebooks, codes), weight.shape) - weight
@@ -211,7 +215,7 @@ def row(name: str, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> Produc
     return ProductLayer(name, type(layer).__name__, weight.numel(), weight.numel(), d, k, dense, nbytes, rmse)
 
 
-def install_(model: nn.Module, layer: nn.Module, codebooks: Tensor, codes: Tensor) -> nn.Module:
+def install_(model: nn.Module, layer: Any, codebooks: Tensor, codes: Tensor) -> nn.Module:
     """Put codewords and codes in the place of a dense layer's weight, wherever the model holds the layer."""
     if type(layer) is not nn.Linear:
         parametrize.register_parametrization(

@@ -16,7 +16,13 @@ class SortedWeights:
     refuses weights that are not floating-point, finite or there at all, and k outside [1, number of distinct weights].
     """
 
-    def __init__(self, weights: Tensor, k: int):
+    dtype: np.dtype
+    values: np.ndarray
+    first: np.ndarray
+    median: np.floating
+    sums: np.ndarray
+
+    def __init__(self, weights: Tensor, k: int) -> None:
         if not weights.is_floating_point():
             raise TypeError(f"weights must be a floating-point tensor, got {weights.dtype}")
         if not isinstance(k, Integral):

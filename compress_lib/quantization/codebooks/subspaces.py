@@ -110,15 +110,15 @@ def plus_plus(pieces: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 def lloyd(pieces: Tensor, codebooks: Tensor, *, max_iterations: int) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm from given codewords (s, k, d): the final ones, and the codes (s, m) int64 of the nearest."""
-    k, before = codebooks.shape[1], None
-    for iteration in range(max_iterations + 1):
+    k, before, iteration = codebooks.shape[1], None, 0
+    while True:
         distances = codebooks.square().sum(2)[:, None] - 2 * pieces @ codebooks.transpose(1, 2)  # less the ‖x‖²
         codes = distances.argmin(2)
         if iteration == max_iterations or (before is not None and torch.equal(codes, before)):
             return codebooks, codes
-        (centres, count), before = means(pieces, codes, k), codes
+        (centers, count), before, iteration = means(pieces, codes, k), codes, iteration + 1
         unused = count == 0
-        codebooks = torch.where(unused[..., None], codebooks, centres)
+        codebooks = torch.where(unused[..., None], codebooks, centers)
         if unused.any():
             _move_unused_(codebooks, pieces, codes, unused)
 

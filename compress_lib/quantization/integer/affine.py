@@ -15,6 +15,8 @@ One bit has no signed form, whose codes would be −1 and 0 in two's complement:
 of which stands for 0. (Weights of ±1 have no zero point; they are the subject of Chapter 08.)
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -252,7 +254,7 @@ def check_finite(name: str, x: Tensor) -> None:
 
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
         codes = to_codes(x, scale.reciprocal(), zero_point)
         clamped = codes.clamp(lowest, highest)
         if ctx.needs_input_grad[0]:
@@ -260,12 +262,14 @@ class _FakeQuantize(torch.autograd.Function):
         return clamped.float().sub_(zero_point).mul_(scale).to(x.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None, None
 
 
-def _checked(x: Tensor, scale, zero_point, axis: int | None, lowest: int, highest: int) -> tuple[Tensor, Tensor]:
+def _checked(
+    x: Tensor, scale: float | Tensor, zero_point: int | Tensor, axis: int | None, lowest: int, highest: int
+) -> tuple[Tensor, Tensor]:
     check_float("x", x)
     check_finite("x", x)
     scale, zero_point = _broadcast(x, scale, zero_point, axis)
@@ -274,7 +278,7 @@ def _checked(x: Tensor, scale, zero_point, axis: int | None, lowest: int, highes
     return scale, zero_point
 
 
-def _broadcast(x: Tensor, scale, zero_point, axis: int | None) -> tuple[Tensor, Tensor]:
+def _broadcast(x: Tensor, scale: float | Tensor, zero_point: int | Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     """The scale, float32, and the zero point, int64, checked and with axes to be broadcast over ``x``."""
     scale = torch.as_tensor(scale, dtype=torch.float32, device=x.device).detach()
     zero_point = torch.as_tensor(zero_point, device=x.device)

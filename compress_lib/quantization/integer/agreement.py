@@ -59,7 +59,7 @@ def measure(deployed: fx.GraphModule, images: Tensor, *, rounding: str = "once",
     Raises
     ------
     ValueError
-        If ``images`` is empty; and for what `integer_layer.QuantizedLayer.integer` refuses.
+        If ``images`` is empty; and for what `quantized_layer.QuantizedLayer.integer` refuses.
     """
     if not len(images):
         raise ValueError("images is empty: there are no predictions to compare")
@@ -71,7 +71,7 @@ def measure(deployed: fx.GraphModule, images: Tensor, *, rounding: str = "once",
 
 
 class _Compared(IntegerRun):
-    """Integers flow from layer to layer, and each layer's `forward` is given the same codes as its `integer`."""
+    """Integers flow from layer to layer, and each layer's ``forward`` is given the same codes as its ``integer``."""
 
     def __init__(self, deployed: fx.GraphModule, *, rounding: str) -> None:
         super().__init__(deployed, rounding=rounding)

@@ -15,6 +15,7 @@ architecture and the settings alone; `build_deployed` makes it without the numbe
 import copy
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +24,7 @@ from compress_lib.quantization.integer import folding, pooling, roles
 from compress_lib.quantization.integer.fake_quant import ActivationQuantizer, FakeQuantizedLayer, WeightQuantizer
 from compress_lib.quantization.integer.observers import make_observer
 from compress_lib.quantization.integer.qparams import Dequantize, QParams, Quantize
+from compress_lib.quantization.integer.quantized_layer import QuantizedLayer
 
 Bits = int | Mapping[str, int]
 # Of what is added to a network: they are in the names of tensors in files, and stay.
@@ -96,9 +98,9 @@ def convert(
         _insert_quantizer(network, node, activation_bits, range)
     for name, node in layers.items():
         bits = weight_bits if isinstance(weight_bits, int) else weight_bits.get(name, 8)
-        layer = network.get_submodule(name)
+        layer: Any = network.get_submodule(name)
         weight_quantizer = WeightQuantizer(bits, len(layer.weight) if per_channel else None, weight_range)
-        input_quantizer = network.get_submodule(roles.quantizer_of(node.all_input_nodes[0]).target)
+        input_quantizer: Any = network.get_submodule(str(roles.quantizer_of(node.all_input_nodes[0]).target))
         network.add_submodule(name, FakeQuantizedLayer(layer, input_quantizer, weight_quantizer, name in with_relu))
     settings = {"weight_bits": weight_bits, "activation_bits": activation_bits, "per_channel": per_channel}
     network.meta["settings"] = settings
@@ -132,8 +134,8 @@ def deploy(model: fx.GraphModule) -> fx.GraphModule:
         if role == "layer":
             after = next(iter(node.users))
             out = grids[after.target] if after.meta["role"] == "quantizer" else None
-            layer = _integer_layer(network.get_submodule(node.target), codes[inputs[0]], out)
-            network.add_submodule(node.target, layer)
+            train_form: Any = network.get_submodule(node.target)
+            network.add_submodule(node.target, _integer_layer(train_form, codes[inputs[0]], out))
             if out is not None:
                 codes[node] = out
                 _erase(after)
@@ -194,7 +196,7 @@ class IntegerRun(fx.Interpreter):
     def call_module(self, target, args, kwargs):
         """A quantized layer in integers; any other module as it is."""
         module = self.fetch_attr(target)
-        if isinstance(module, tuple(roles.LAYERS.values())):
+        if isinstance(module, QuantizedLayer):
             return module.integer(*args, **kwargs, rounding=self.rounding)
         return super().call_module(target, args, kwargs)
 
@@ -224,11 +226,11 @@ def _fuse_relu(network: fx.GraphModule, node: fx.Node) -> bool:
 def _insert_quantizer(network: fx.GraphModule, node: fx.Node, bits: Bits, range: str) -> None:
     """Put a quantizer behind ``node`` if it makes an activation that is to be stored as codes."""
     consumers = list(roles.consumers(node))
-    layers = [consumer.target for consumer in consumers if consumer.meta["role"] == "layer"]
+    layers = [str(consumer.target) for consumer in consumers if consumer.meta["role"] == "layer"]
     if node.meta["role"] == "layer":
         needed = any(consumer.meta["role"] != "output" for consumer in consumers)
     else:
-        needed = node.meta["role"] in ("input", "float") and layers
+        needed = node.meta["role"] in ("input", "float") and bool(layers)
     if not needed:
         return
     if isinstance(bits, Mapping):
@@ -269,13 +271,14 @@ def _of_codes(network: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The node itself, or what takes its place because its operation does not take codes."""
     if roles.kind(network, node) not in roles.MAX_POOL:
         return node
+    args: tuple
     if node.op == "call_module":
-        module, names = network.get_submodule(node.target), inspect.signature(pooling.max_pool2d).parameters
-        arguments = node.all_input_nodes, {name: getattr(module, name) for name in names if name != "codes"}
+        module, names = network.get_submodule(str(node.target)), inspect.signature(pooling.max_pool2d).parameters
+        args, kwargs = tuple(node.all_input_nodes), {name: getattr(module, name) for name in names if name != "codes"}
     else:
-        arguments = node.args, node.kwargs
+        args, kwargs = node.args, dict(node.kwargs)
     with network.graph.inserting_before(node):
-        pooled = network.graph.call_function(pooling.max_pool2d, tuple(arguments[0]), arguments[1])
+        pooled = network.graph.call_function(pooling.max_pool2d, args, kwargs)
     pooled.meta["role"] = "passes"
     node.replace_all_uses_with(pooled)
     network.graph.erase_node(node)

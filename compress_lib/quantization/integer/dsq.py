@@ -87,7 +87,7 @@ class SoftActivationQuantizer(ActivationQuantizer):
     """
 
     def __init__(self, calibrated: ActivationQuantizer) -> None:
-        super().__init__(calibrated.bits, observer=None)
+        super().__init__(calibrated.bits, calibrated.observer)
         self.state = "frozen"
         self.scale.copy_(calibrated.scale)
         self.zero_point.copy_(calibrated.zero_point)

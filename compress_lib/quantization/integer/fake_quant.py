@@ -27,8 +27,8 @@ class ActivationQuantizer(nn.Module):
     ----------
     bits : int
         Of the unsigned codes, from 1 to 16.
-    observer : Observer, optional
-        See `observers.make_observer`. None for a subclass whose `update_qparams` needs none.
+    observer : Observer
+        See `observers.make_observer`.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ActivationQuantizer(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, bits: int, observer: Observer | None) -> None:
+    def __init__(self, bits: int, observer: Observer) -> None:
         super().__init__()
         affine.quant_range(bits, signed=False)
         self.bits, self.observer, self.state = bits, observer, "calibrate"
@@ -62,13 +62,14 @@ class ActivationQuantizer(nn.Module):
 
     def update_qparams(self) -> None:
         """Take the grid of the range that was observed."""
-        scale, zero_point = affine.choose_qparams(*self.observer.range(), self.bits, signed=False)
+        low, high = self.observer.range()
+        scale, zero_point = affine.choose_qparams(low, high, self.bits, signed=False)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
     def qparams(self) -> QParams:
         """The grid as it is now."""
-        return QParams(self.scale.item(), self.zero_point.item(), self.bits)
+        return QParams(self.scale.item(), int(self.zero_point), self.bits)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, state={self.state!r}"
@@ -93,6 +94,8 @@ class WeightQuantizer(nn.Module):
     fraction : Tensor
         () or (C,), float32.
     """
+
+    fraction: Tensor
 
     def __init__(self, bits: int, channels: int | None, range: str) -> None:
         super().__init__()
@@ -167,14 +170,14 @@ class FakeQuantizedLayer(nn.Module):
             scale = self.weight_scale()
             rounded = {"weight": self.weight_quantizer(self.layer.weight, scale)}
             if self.layer.bias is not None:
-                rounded["bias"] = self._bias(scale)
+                rounded["bias"] = self._rounded_bias(self.layer.bias, scale)
             y = torch.func.functional_call(self.layer, rounded, (x,))
         return y.relu() if self.relu else y
 
     def weight_scale(self) -> Tensor:
         """The scale of the weight, large enough for the bias to fit int32 on the grid ``S_input · S_weight``.
 
-        That matters for channels whose weights are almost 0, as a batch normalisation with a γ of almost 0 leaves them.
+        That matters for channels whose weights are almost 0, as a batch normalization with a γ of almost 0 leaves them.
         """
         scale = self.weight_quantizer.scale(self.layer.weight)
         if self.layer.bias is None:
@@ -182,15 +185,15 @@ class FakeQuantizedLayer(nn.Module):
         bias = self.layer.bias.detach().abs()
         return torch.maximum(scale, (bias if scale.dim() else bias.amax()) / (self.input_quantizer.scale * 2.0**30))
 
-    def _bias(self, scale: Tensor) -> Tensor:
+    def _rounded_bias(self, bias: Tensor, scale: Tensor) -> Tensor:
         unit = self.input_quantizer.scale.double() * scale.double()
-        bias = self.layer.bias
         rounded = ((bias.detach().double() / unit).round() * unit).to(bias.dtype)
         return rounded + (bias - bias.detach())  # the difference is 0, with the gradient 1
 
 
 def calibrate(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> None:
-    """Find all ranges, in place: those of the activations from a run over images, those of the weights by `fit`.
+    """Find all ranges, in place: those of the activations from a run over images, those of the weights by
+    `WeightQuantizer.fit`.
 
     What the activations are is seen in float32, before anything is rounded. A second call adds to what has been seen.
 

@@ -11,6 +11,7 @@ and it is these weights that must be quantized, because they are the ones that r
 import copy
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +21,7 @@ from compress_lib.network import targets, tracing
 from compress_lib.network.replacing import replace_
 from compress_lib.report import Report
 
-_CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # with the number of axes of a map
+_AXES: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # of a map
 
 
 @dataclass
@@ -99,7 +100,8 @@ def fold_(model: nn.Module, graph: fx.Graph) -> Report:
     pairs, skipped = _pairs(graph, model)
     rows = []
     for norm_name, layer_name in pairs.items():
-        norm, layer = model.get_submodule(norm_name), model.get_submodule(layer_name)
+        norm: Any = model.get_submodule(norm_name)
+        layer = model.get_submodule(layer_name)
         before = _numbers(norm) + _numbers(layer)
         _fold_(layer, norm)
         if not all(parameter.isfinite().all() for parameter in layer.parameters()):
@@ -109,6 +111,13 @@ def fold_(model: nn.Module, graph: fx.Graph) -> Report:
     return Report(rows, skipped, title="Folded batch normalizations")
 
 
+def running_alone(model: nn.Module, graph: fx.Graph) -> set[str]:
+    """The names of modules that run once, and whose parameters nothing else reads."""
+    times = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    direct = {node.target.rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    return {name for name, count in times.items() if count == 1} - targets.sharing(model) - direct
+
+
 class _Shapes(fx.Interpreter):
     """Runs the graph and notes what each node makes."""
 
@@ -116,7 +125,7 @@ class _Shapes(fx.Interpreter):
         super().__init__(network)
         self.extra_traceback = False
 
-    def run_node(self, node: fx.Node):
+    def run_node(self, node: fx.Node) -> Any:
         """As it is, with notes in ``meta``."""
         value = super().run_node(node)
         tensors: list[Tensor] = []
@@ -127,14 +136,14 @@ class _Shapes(fx.Interpreter):
 
 
 def _pairs(graph: fx.Graph, model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
-    """Normalisation to layer, in the order in which they run; and normalization to the reason why there is none."""
+    """Normalization to layer, in the order in which they run; and normalization to the reason why there is none."""
     calls = [node for node in graph.nodes if node.op == "call_module"]
-    times = Counter(node.target for node in calls)
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    direct = {node.target.rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
-    alone = {name for name, count in times.items() if count == 1} - targets.sharing(model) - direct
-    skipped = {name: "it does not run as a layer in evaluation mode" for name in norms if name not in times}
-    pairs, nodes = {}, {}
+    alone = running_alone(model, graph)
+    run = {node.target for node in calls}
+    skipped = {name: "it does not run as a layer in evaluation mode" for name in norms if name not in run}
+    pairs: dict[str, str] = {}
+    nodes: dict[fx.Node, fx.Node] = {}
     for node in calls:
         if node.target not in norms:
             continue
@@ -149,13 +158,13 @@ def _pairs(graph: fx.Graph, model: nn.Module) -> tuple[dict[str, str], dict[str,
 
 def _obstacle(model: nn.Module, node: fx.Node, source: fx.Node, producer: fx.Node, alone: set[str]) -> str:
     """Why the normalization at ``node`` cannot be folded into the layer at ``producer``; empty if it can."""
-    norm = model.get_submodule(node.target)
+    norm: Any = model.get_submodule(str(node.target))
     if norm.running_mean is None:
         return "it has no running statistics"
     if node.target not in alone:
         return "it runs more than once, or shares its parameters"
-    layer = model.get_submodule(producer.target) if producer.op == "call_module" else None
-    if type(layer) is not nn.Linear and type(layer) not in _CONVOLUTIONS:
+    layer: Any = model.get_submodule(str(producer.target)) if producer.op == "call_module" else None
+    if type(layer) not in _AXES:
         what = type(layer).__name__ if layer is not None else getattr(producer.target, "__name__", producer.target)
         return f"it reads {what}, not a convolution or linear layer"
     if producer.meta["shape"][1:2] != (norm.num_features,) or not _channels_on_axis_1(layer, producer):
@@ -171,11 +180,11 @@ def _obstacle(model: nn.Module, node: fx.Node, source: fx.Node, producer: fx.Nod
 
 def _channels_on_axis_1(layer: nn.Module, node: fx.Node) -> bool:
     """Not so for a linear layer that is applied along a sequence, and for a convolution without a batch."""
-    return len(node.meta["shape"]) == _CONVOLUTIONS.get(type(layer), 0) + 2
+    return len(node.meta["shape"]) == _AXES[type(layer)] + 2
 
 
 @torch.no_grad()
-def _fold_(layer: nn.Module, norm: _BatchNorm) -> None:
+def _fold_(layer: Any, norm: Any) -> None:
     """Give the layer the weights and the bias above, computed in float64."""
     factor = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:

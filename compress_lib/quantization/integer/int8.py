@@ -7,14 +7,17 @@ int32 on the grid ``S_input · S_weight``, and computes
     accumulator = Σ w (q − Z_input) + bias,
     q_output = Z_output + M · accumulator,   M = S_input · S_weight / S_output.
 
-`forward` runs oneDNN's int8 kernels, which PyTorch ships: the sum is exact in int32, and M is applied in float32, with
-one rounding, half to even. `integer` applies M in fixed point, as Jacob does for hardware without floating point. With
-one rounding, a few codes in a million differ from those of `forward`, by one, where the error of float32 decides; with
-the two roundings of his library, about one in 2,000.
+`QuantizedLayer.forward` runs oneDNN's int8 kernels, which PyTorch ships: the sum is exact in int32, and M is applied in
+float32, with one rounding, half to even. `QuantizedLayer.integer` applies M in fixed point, as Jacob does for hardware
+without floating point. With one rounding, a few codes in a million differ from those of the kernels, by one, where the
+error of float32 decides; with the two roundings of his library, about one in 2,000.
 
 Two cases compute in float32 between the codes: more than 8 bits, which no kernel multiplies, and what `onednn` says
 that its kernels get wrong. ``layer.kernel`` tells, but for the few sizes of images among the latter.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +38,7 @@ class QuantizedLinear(QuantizedLayer):
         As of `QuantizedLayer`, errors included.
     """
 
-    def __init__(self, in_features: int, out_features: int, **settings) -> None:
+    def __init__(self, in_features: int, out_features: int, **settings: Any) -> None:
         super().__init__((out_features, in_features), **settings)
         self.in_features, self.out_features = in_features, out_features
 
@@ -115,13 +118,13 @@ class QuantizedConv2d(QuantizedLayer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
+        kernel_size: int | Sequence[int],
         *,
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
-        **settings,
+        **settings: Any,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
@@ -205,13 +208,13 @@ def _padding(layer: nn.Conv2d) -> tuple[int, int]:
         raise ValueError(f"layer must have padding_mode='zeros', got {layer.padding_mode!r}")
     if layer.padding == "valid":
         return 0, 0
-    if layer.padding != "same":
-        return layer.padding
+    if not isinstance(layer.padding, str):
+        return _pair(layer.padding)
     total = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
     if any(rows % 2 for rows in total):
         raise ValueError(f"padding='same' of kernel_size={layer.kernel_size} pads one side more than the other")
     return total[0] // 2, total[1] // 2
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -113,7 +113,7 @@ class Histogram:
     """How many numbers of all batches have which magnitude; exact, in bins that are as wide as a power of two.
 
     The width is the least power of two at which all magnitudes fit, so between half of the bins and all are in use.
-    When a batch does not fit, neighbouring bins are joined: the counts are those of one batch with all numbers, in any
+    When a batch does not fit, neighboring bins are joined: the counts are those of one batch with all numbers, in any
     order. The only approximation is that the place of a number within its bin is forgotten.
 
     Parameters
@@ -336,8 +336,8 @@ def mse_optimal(
     rows = _rows(x, axis).double().div(unit[:, None]).float()
 
     def error(logs: Tensor) -> Tensor:
-        ends = torch.stack([low, high]) / unit * logs.exp2()
-        scale, zero_point = affine.choose_qparams(*ends, bits, signed=signed, symmetric=symmetric, narrow=narrow)
+        lows, highs = torch.stack([low, high]) / unit * logs.exp2()
+        scale, zero_point = affine.choose_qparams(lows, highs, bits, signed=signed, symmetric=symmetric, narrow=narrow)
         rounded = affine.fake_quantize(rows, scale, zero_point, bits, signed=signed, narrow=narrow, axis=0)
         return (rounded - rows).square().mean(1)
 
@@ -371,7 +371,8 @@ def _ends(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
         raise ValueError(f"axis must be one of the {x.dim()} axes of a tensor of shape {tuple(x.shape)}, got {axis}")
     affine.check_finite("x", x)
     low, high = _rows(x, axis).aminmax(dim=1)
-    return tuple(end.double().squeeze(0) if axis is None else end.double() for end in (low, high))
+    low, high = low.double(), high.double()
+    return (low.squeeze(0), high.squeeze(0)) if axis is None else (low, high)
 
 
 def _rows(x: Tensor, axis: int | None) -> Tensor:

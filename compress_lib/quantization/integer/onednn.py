@@ -35,7 +35,7 @@ def support() -> str:
     try:
         packed = torch.ops.onednn.qlinear_prepack(weight, None)
         one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
-        arguments = (codes, 1.0, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], "")
+        arguments: tuple = (codes, 1.0, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], "")
         found = torch.ops.onednn.qlinear_pointwise.default(*arguments).item()
         torch.ops.onednn.qconv_prepack.default, torch.ops.onednn.qconv2d_pointwise.default  # noqa: B018
     except (AttributeError, NotImplementedError, RuntimeError):

@@ -10,20 +10,17 @@ from dataclasses import dataclass, fields
 from torch import Tensor, fx, nn
 
 from compress_lib.data import as_input
-from compress_lib.quantization.integer import conversion, fake_quant, roles
+from compress_lib.quantization.integer import conversion, fake_quant
 from compress_lib.quantization.integer.conversion import Bits
-from compress_lib.report import Report
+from compress_lib.quantization.integer.quantized_layer import QuantizedLayer
+from compress_lib.report import LayerRow, Report
 from compress_lib.tables import Table
 
 
 @dataclass
-class QuantizedLayer:
+class IntegerLayer(LayerRow):
     """A layer of the deployed network. ``kept`` counts the weights whose code is not 0; no output bits: float32."""
 
-    layer: str
-    kind: str
-    weights: int
-    kept: int
     weight_bits: int
     input_bits: int
     output_bits: int | None
@@ -35,7 +32,7 @@ class QuantizationReport(Report):
 
     def table(self) -> Table:
         """The rows, and the totals of the weights."""
-        columns = [field.name for field in fields(QuantizedLayer)]
+        columns = [field.name for field in fields(IntegerLayer)]
         cells = [[getattr(row, column) for column in columns] for row in self.rows]
         total = {"layer": "total", "weights": self.weights, "kept": self.kept}
         headers = [column.replace("_", " ") for column in columns]
@@ -70,7 +67,7 @@ def quantize(
     -------
     (fx.GraphModule, QuantizationReport)
         The network of integers (see `conversion.deploy`), float images in and float32 out, and one
-        `QuantizedLayer` for each of its layers; ``skipped`` says what runs in float32, and why.
+        `IntegerLayer` for each of its layers; ``skipped`` says what runs in float32, and why.
 
     Raises
     ------
@@ -88,7 +85,7 @@ def quantize(
     )
     fake_quant.calibrate(train_form, calibration_images, batch_size=batch_size)
     deployed = conversion.deploy(train_form)
-    return deployed, report(deployed, "Post-training quantization")
+    return deployed, report_layers(deployed, "Post-training quantization")
 
 
 def example(images: Tensor) -> Tensor:
@@ -100,14 +97,14 @@ def example(images: Tensor) -> Tensor:
     return as_input(images[:2])
 
 
-def report(deployed: fx.GraphModule, title: str) -> QuantizationReport:
-    """One `QuantizedLayer` for each layer of a deployed network; ``skipped`` says what runs in float32, and why."""
+def report_layers(deployed: fx.GraphModule, title: str) -> QuantizationReport:
+    """One `IntegerLayer` for each layer of a deployed network; ``skipped`` says what runs in float32, and why."""
     rows = []
     for node in deployed.graph.nodes:
         layer = deployed.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(layer, tuple(roles.LAYERS.values())):
+        if isinstance(layer, QuantizedLayer):
             kind = type(layer).__name__.removeprefix("Quantized")
-            counts = layer.weight.numel(), int(layer.weight.count_nonzero())
-            bits = layer.weight_bits, layer.input_bits, layer.output_bits
-            rows.append(QuantizedLayer(node.target, kind, *counts, *bits, layer.kernel))
+            weights, kept = layer.weight.numel(), int(layer.weight.count_nonzero())
+            bits = layer.weight_bits, layer.input_bits
+            rows.append(IntegerLayer(node.target, kind, weights, kept, *bits, layer.output_bits, layer.kernel))
     return QuantizationReport(rows, dict(deployed.meta["skipped"]), title=title)

@@ -6,7 +6,7 @@ gradients that go straight through the rounding, to weights in float32.
 
 Three things differ from Jacob. He trains from the start and rounds activations only later, after 50,000 steps or more;
 here a trained network is fine-tuned, its ranges are found first, and everything is rounded from the first step. He
-keeps the batch normalisations while training, and rounds in each step weights that are folded with moving averages of
+keeps the batch normalizations while training, and rounds in each step weights that are folded with moving averages of
 the statistics; here they are folded once, before, and the folded weights are trained, which is simpler and the same
 network, but has no statistics that follow the weights. And his ranges are moving averages to the end; here they are for
 the first half of the steps, and stay then, so that the weights settle on the grids that will be deployed. Below 8 bits
@@ -131,4 +131,4 @@ def train(
         progress=progress,
     )
     deployed = conversion.deploy(train_form)
-    return deployed, ptq.report(deployed, "Quantization-aware training")
+    return deployed, ptq.report_layers(deployed, "Quantization-aware training")

@@ -1,6 +1,8 @@
 """The quantization parameters of an activation, and modules that go from float32 to its codes and back. Chapter 05."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class QParams:
     scale: float
     zero_point: int
     bits: int = 8
+    _inverse: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _, highest = affine.quant_range(self.bits, signed=False)
@@ -76,7 +79,7 @@ class QParamsModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._derived = None
+        self._derived: Any = None
 
     def register_qparams(self, prefix: str, bits: int) -> None:
         """Buffers for a scale and a zero point, whose names start with ``prefix``."""
@@ -93,12 +96,12 @@ class QParamsModule(nn.Module):
         """What is in these buffers."""
         return QParams(getattr(self, f"{prefix}scale").item(), getattr(self, f"{prefix}zero_point").item(), bits)
 
-    def _apply(self, fn, recurse: bool = True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # ``half()`` and the like convert what is floating; seen as integers, the scales only change their place.
         self._derived = None
         return super()._apply(lambda t: fn(t.view(torch.int32)).view(t.dtype) if t.is_floating_point() else fn(t))
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._derived = None
         super()._load_from_state_dict(*args, **kwargs)
 

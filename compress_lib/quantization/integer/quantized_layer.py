@@ -3,7 +3,8 @@
 The layers themselves, and the source, are in `int8`.
 """
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class QuantizedLayer(QParamsModule):
         self.set_qparams("input_", input_qparams)
         if output_qparams is not None:
             self.set_qparams("output_", output_qparams)
-        if layer.bias is not None:
+        if layer.bias is not None and self.bias is not None:
             codes = (layer.bias.detach().cpu().double() / self._product_scale()).round()
             if (codes.abs() > _INT32.max).any():
                 channel = int(codes.abs().argmax())
@@ -172,19 +173,27 @@ class QuantizedLayer(QParamsModule):
             raise ValueError(
                 f"a sum does not fit int32: {total.abs().max().item():.0f}; use fewer bits or shorter sums"
             )
-        if self.output_bits is None:
+        out = self.output_qparams
+        if out is None:
             output = (total * self._spread(self._product_scale())).float()
             return output.relu_() if self.relu else output
-        out = self.output_qparams
         m0, shift = (self._spread(t) for t in fixed_point.multiplier(self._product_scale() / out.scale))
         lowest = out.zero_point if self.relu else out.lowest
         limits = out.zero_point, lowest, out.highest
         requantized = fixed_point.requantize(total.int(), m0, shift, *limits, rounding=rounding)
         return requantized.to(codes_dtype(out.bits))
 
-    def _kernel_takes(self, codes: Tensor) -> bool:
-        """Whether oneDNN's kernel can be trusted with codes of this shape."""
-        return True
+    def _check(self, codes: Tensor) -> None:
+        """TypeError or ValueError for codes of another dtype or shape."""
+        raise NotImplementedError
+
+    def _accumulate(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        """``Σ w (q − Z_input)``, in this dtype."""
+        raise NotImplementedError
+
+    def _kernel(self, x: QParams) -> tuple[Callable, Tensor, tuple]:
+        """oneDNN's operator, the weight as it wants it, and the geometry that it is told."""
+        raise NotImplementedError
 
     def _kernel_takes(self, codes: Tensor) -> bool:
         """Whether oneDNN's kernel can be trusted with codes of this shape."""
@@ -198,7 +207,8 @@ class QuantizedLayer(QParamsModule):
             real += self._spread((self.bias * scale).float())
         if self.relu:
             real.relu_()
-        return real if self.output_bits is None else self.output_qparams.quantize(real)
+        out = self.output_qparams
+        return real if out is None else out.quantize(real)
 
     def _prepare(self) -> tuple:
         """oneDNN's operator, its arguments after the codes, and the highest code where it is not uint8's."""
@@ -233,10 +243,13 @@ class QuantizedLayer(QParamsModule):
             raise TypeError(f"codes must be {codes_dtype(self.input_bits)}, got {codes.dtype}")
 
 
-def check_settings(layer, kind: type, input_qparams, output_qparams, weight_scale) -> dict:
+def check_settings(
+    layer: Any, kind: type[nn.Module], input_qparams: Any, output_qparams: Any, weight_scale: Any
+) -> dict:
     """The constructor's arguments that a dense layer and the grids imply, once they have been checked."""
-    if type(layer) is not kind:
-        raise TypeError(f"layer must be an nn.{kind.__name__}, got {type(layer).__name__}")
+    found = type(layer)
+    if found is not kind:  # a subclass may compute something else
+        raise TypeError(f"layer must be an nn.{kind.__name__}, got {found.__name__}")
     if not isinstance(input_qparams, QParams):
         raise TypeError(f"input_qparams must be QParams, got {type(input_qparams).__name__}")
     if not isinstance(output_qparams, QParams | None):

@@ -1,16 +1,18 @@
 """What the nodes of a graph do with codes: which layers are quantized, and where codes may flow. Chapter 05."""
 
-from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from compress_lib.network import targets
-from compress_lib.quantization.integer import int8
+from compress_lib.quantization.integer import folding, int8
 
-LAYERS = {nn.Conv2d: int8.QuantizedConv2d, nn.Linear: int8.QuantizedLinear}
+LAYERS: dict[type, Any] = {
+    nn.Conv2d: int8.QuantizedConv2d,
+    nn.Linear: int8.QuantizedLinear,
+}
 RELU = {nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"}
 DROPOUT = {nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d}
 MAX_POOL = {nn.MaxPool2d, F.max_pool2d, torch.max_pool2d}
@@ -27,11 +29,9 @@ def assign(network: fx.GraphModule) -> None:
 
     The roles: "layer" is quantized, "passes" hands codes on, "float" computes in float32, "input" and "output" are
     those of the network, and "value" makes no tensor (a size, for example). Later, "quantizer" is an
-    `ActivationQuantizer`.
+    `fake_quant.ActivationQuantizer`.
     """
-    times = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
-    direct = {node.target.rpartition(".")[0] for node in network.graph.nodes if node.op == "get_attr"}
-    alone = {name for name, count in times.items() if count == 1} - targets.sharing(network) - direct
+    alone = folding.running_alone(network, network.graph)
     for node in network.graph.nodes:
         what = kind(network, node)
         if node.op in ("placeholder", "get_attr"):
@@ -50,9 +50,9 @@ def assign(network: fx.GraphModule) -> None:
         node.meta["role"] = role
 
 
-def kind(network: fx.GraphModule, node: fx.Node):
+def kind(network: fx.GraphModule, node: fx.Node) -> Any:
     """What a node calls: the class of a module, a function, or the name of a method."""
-    return type(network.get_submodule(node.target)) if node.op == "call_module" else node.target
+    return type(network.get_submodule(str(node.target))) if node.op == "call_module" else node.target
 
 
 def floating(network: fx.GraphModule) -> dict[str, str]:
@@ -64,7 +64,7 @@ def floating(network: fx.GraphModule) -> dict[str, str]:
     }
 
 
-def _obstacle(layer: nn.Conv2d | nn.Linear, alone: bool) -> str:
+def _obstacle(layer: nn.Module, alone: bool) -> str:
     """Why a layer cannot be quantized; empty if it can."""
     if not alone:
         return "it runs more than once, or shares its parameters"

@@ -174,8 +174,8 @@ def test_the_same_seed_gives_the_same_network_and_all_else_is_left_alone():
     first, second, other = (gal.prune(model, IMAGES[:2], IMAGES, seed=seed, **options)[0] for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    one, other = first.state_dict().values(), second.state_dict().values()
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    one, two = first.state_dict().values(), second.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(first[7].bias, other[7].bias)
     assert model.training
     assert not model[4]._forward_pre_hooks
@@ -186,9 +186,9 @@ def test_the_same_seed_gives_the_same_network_and_all_else_is_left_alone():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"penalty": 0}, "penalty must be positive, got 0"),
-        ({"epochs": 0}, "epochs must be positive, got 0"),
-        ({"mask_lr": -1}, "mask_lr must be positive, got -1"),
+        ({"penalty": 0}, "penalty must be positive and finite, got 0"),
+        ({"epochs": 0}, "epochs must be positive and finite, got 0"),
+        ({"mask_lr": -1}, "mask_lr must be positive and finite, got -1"),
         ({"batch_size": 1}, "batch_size must be from 2 to the number of images, 60, got 1"),
         ({"batch_size": 61}, "batch_size must be from 2"),
         ({"layers": ["7"]}, "layer '7' cannot lose channels: the output of the model"),

@@ -293,8 +293,8 @@ def test_bad_arguments_are_refused():
     model = network()
     pruned, removal = remove(model, {"0": [1]})
     for options, message in [
-        ({"ridge": 0}, "ridge must be positive, got 0"),
-        ({"ridge": float("nan")}, "ridge must be positive, got nan"),
+        ({"ridge": 0}, "ridge must be positive and finite, got 0"),
+        ({"ridge": float("nan")}, "ridge must be positive and finite, got nan"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ]:
@@ -372,7 +372,7 @@ def test_recalibration_repairs_statistics_that_are_wrong(fashion):
 
 
 def test_recalibration_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="Sequential has no batch normalization"):
+    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
         recalibrate_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)), IMAGES)
     with pytest.raises(ValueError, match="images is empty"):
         recalibrate_batch_norm(network(), IMAGES[:0])

@@ -323,8 +323,7 @@ def test_a_model_that_cannot_be_traced():
         surgery.groups(lazy, IMAGE)
 
 
-# --- one coupling, many removals
-# ----------------------------------------------------------------------------------------
+# --- one coupling, many removals --------------------------------------------------------------------------------------
 
 
 def test_a_coupling_cuts_the_weights_that_the_model_has_by_then():
@@ -360,7 +359,7 @@ METHODS = {
     "thinet": lambda model, images, labels: thinet.prune(model, IMAGE, 0.5, images),
     "channel_lasso": lambda model, images, labels: channel_lasso.prune(model, IMAGE, 0.5, images),
     "dcp": lambda model, images, labels: dcp.prune(model, IMAGE, 0.5, images, labels, steps=1),
-    "gal": lambda model, images, labels: gal.prune(model, IMAGE, images, penalty=5.0, mask_lr=0.1, epochs=1),
+    "gal": lambda model, images, labels: gal.prune(model, IMAGE, images, penalty=5.0, mask_lr=0.1, epochs=3),
     "surgery.remove": lambda model, images, labels: surgery.remove(model, IMAGE, {"0": [0]}),
 }
 

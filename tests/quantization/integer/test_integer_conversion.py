@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from compress_lib.models import zoo
+from compress_lib.network import tracing
 from compress_lib.quantization.integer import conversion, fake_quant, ptq, qparams
 from compress_lib.quantization.integer.pooling import max_pool2d
 
@@ -52,7 +53,7 @@ def mean(x):
 
 WIRINGS = {
     "chain": lambda m, x: m.fc(mean(m.c(m.b(m.a(x).relu()).relu()))),
-    "normalised": lambda m, x: m.fc(mean(m.relu(m.norm(m.a(x))))),
+    "normalized": lambda m, x: m.fc(mean(m.relu(m.norm(m.a(x))))),
     "functional": lambda m, x: m.fc(mean(F.max_pool2d(F.relu(m.b(torch.relu(m.a(x)))), 2, stride=1))),
     "pooled": lambda m, x: m.b(m.pool(m.a(x))).flatten(2),
     "view": lambda m, x: m.fc(m.b(m.a(x)).view(x.size(0), 4, -1).transpose(1, 2)[:, :, :4]),
@@ -126,6 +127,14 @@ def test_both_forms_compute_the_same(name, bits):
     assert nn.Conv2d not in kinds and nn.Linear not in kinds
 
 
+def test_the_network_is_traced_once(monkeypatch):
+    traced, trace = [], tracing.trace
+    monkeypatch.setattr(tracing, "trace", lambda model, *rest: traced.append(model) or trace(model, *rest))
+    model = example("normalized")
+    forms(model)
+    assert traced == [model]
+
+
 @pytest.mark.parametrize("name", WIRINGS)
 def test_what_is_built_without_numbers_takes_the_numbers(name):
     _, deployed = forms(example(name), weight_bits=5, activation_bits={"b": 7} if name == "chain" else 8)
@@ -141,7 +150,7 @@ def test_what_is_built_without_numbers_takes_the_numbers(name):
 def test_what_runs_in_float32_is_named(name):
     expected = {
         "chain": {"mean"},
-        "normalised": {"mean"},
+        "normalized": {"mean"},
         "functional": {"mean"},
         "pooled": set(),
         "view": {"getitem"},
@@ -224,7 +233,7 @@ def test_random_chains(data, seed):
 
 
 def test_codes_flow_from_layer_to_layer():
-    _, deployed = forms(example("normalised"))
+    _, deployed = forms(example("normalized"))
     assert [node.target for node in deployed.graph.nodes if node.op == "call_module"] == [
         "grids.x", "a", "numbers.a", "grids.mean", "fc",
     ]  # fmt: skip
@@ -239,7 +248,7 @@ def test_a_residual_network():
     model = zoo.build("resnet-20").eval()
     images = torch.randn(2, 1, 28, 28)
     _, deployed = forms(model, images)
-    report = ptq.report(deployed, "Title")
+    report = ptq.report_layers(deployed, "Title")
     assert len(report.rows) == 22 and report.weights == 270_608
     assert sorted(set(report.skipped.values())) == [
         "add runs in float32",
@@ -253,7 +262,7 @@ def test_a_residual_network():
 
 def test_bits_of_each_layer():
     prepared, deployed = forms(example("chain"), weight_bits={"a": 3, "fc": 12}, activation_bits={"b": 5, "fc": 2})
-    rows = {row.layer: row for row in ptq.report(deployed, "").rows}
+    rows = {row.layer: row for row in ptq.report_layers(deployed, "").rows}
     assert [rows[name].weight_bits for name in ("a", "b", "c", "fc")] == [3, 8, 8, 12]
     assert [rows[name].input_bits for name in ("a", "b", "c", "fc")] == [8, 5, 8, 2]
     assert [rows[name].output_bits for name in ("a", "b", "c", "fc")] == [5, 8, 8, None]
