@@ -24,6 +24,8 @@ A list is its minimum, in two bytes, then in one byte a width from 0 to 16, then
 so many bits. A lone symbol has the word 0: one bit each, so that a stream never decodes to more than 8 symbols a byte.
 """
 
+from typing import Any
+
 import numpy as np
 
 from compress_lib.coding import bits, prefix_code, records
@@ -218,7 +220,7 @@ def _parse(data: bytes) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray, b
     return count, chunk, alphabet, lengths, ends, stream
 
 
-def _counts(counts: np.ndarray) -> np.ndarray:
+def _counts(counts: Any) -> np.ndarray:
     counts = counts.cpu().numpy() if hasattr(counts, "detach") else np.asarray(counts)
     if counts.dtype.kind not in "iu":
         raise TypeError(f"counts must be integers, got {counts.dtype}")

@@ -144,7 +144,7 @@ def timing(dense: nn.Module, smaller: nn.Module, images: Tensor) -> dict:
 
 def through_file(
     model: nn.Module, images: Tensor, *, path: Path | None = None, into: nn.Module | None = None, **saving: Any
-) -> tuple[nn.Module, Budget]:
+) -> tuple[Any, Budget]:
     """Write a network to a file and read it back: what the commands measure is what came out of a file.
 
     Parameters
