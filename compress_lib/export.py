@@ -26,8 +26,8 @@ def to_onnx(model: nn.Module, path: str | os.PathLike, example_input: Tensor) ->
     Parameters
     ----------
     model : nn.Module
-        From one tensor to one tensor, of operations that ONNX has: a dense network. It is exported in evaluation mode and
-        left as it is.
+        From one tensor to one tensor, of operations that ONNX has: a dense network. It is exported in evaluation mode
+        and left as it is.
     path : str or path
         Of the file.
     example_input : Tensor
@@ -38,8 +38,8 @@ def to_onnx(model: nn.Module, path: str | os.PathLike, example_input: Tensor) ->
     TypeError
         If ``model`` is no module, or ``example_input`` or what the model makes of it no tensor.
     ValueError
-        If ``example_input`` is empty, or the model has operations that ONNX lacks, depends on values or on the number of
-        samples, or is over the 2 GB that a file holds.
+        If ``example_input`` is empty, or the model has operations that ONNX lacks, depends on values or on the number
+        of samples, or is over the 2 GB that a file holds.
     ModuleNotFoundError
         If the packages onnx and onnxscript are not installed.
     """
@@ -74,6 +74,7 @@ def onnx_bytes(model: nn.Module, example_input: Tensor) -> bytes:
         )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"model={type(model).__name__} cannot be exported to ONNX: {_reason(error)}") from error
+    assert program is not None, "the exporter returns a program"
     # Asked for any number of samples, the exporter falls back to the one it was given, and says nothing.
     if not program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         name = type(model).__name__

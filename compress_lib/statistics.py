@@ -7,6 +7,7 @@ difference seed by seed. A table of many comparisons will show a difference some
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -35,8 +36,9 @@ class Difference:
     low, high : float
         The 95 % interval of this mean alone, by the t distribution with n − 1 degrees of freedom.
     p : float
-        The chance of a mean as far from 0 if there were no difference, corrected for all comparisons made together. Where
-        the difference is the same in each seed there is no spread to tell: then it is 0, or 1 if that difference is 0.
+        The chance of a mean as far from 0 if there were no difference, corrected for all comparisons made together.
+        Where the difference is the same in each seed there is no spread to tell: then it is 0, or 1 if that difference
+        is 0.
     """
 
     name: str
@@ -113,8 +115,8 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     ----------
     pairs : mapping of str to pair of sequences
         Two lists of values for each comparison, the seeds in the same order in both, for example
-        ``{"L1 − random": (accuracies_of_l1, accuracies_of_random)}``: the difference is the first − the second. Whatever is
-        looked at together belongs into one call, for the correction counts the comparisons.
+        ``{"L1 − random": (accuracies_of_l1, accuracies_of_random)}``: the difference is the first − the second.
+        Whatever is looked at together belongs into one call, for the correction counts the comparisons.
 
     Returns
     -------
@@ -123,7 +125,8 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     Raises
     ------
     TypeError, ValueError
-        If ``pairs`` is no mapping or empty, or a comparison is not of two equally long lists of at least two finite numbers.
+        If ``pairs`` is no mapping or empty, or a comparison is not of two equally long lists of at least two finite
+        numbers.
 
     Examples
     --------
@@ -139,10 +142,10 @@ def paired_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
         raise ValueError("pairs must hold at least one comparison")
     alone = [_alone(name, *_values(name, pair)) for name, pair in pairs.items()]
     corrected = _holm([row.p for row in alone])
-    return Differences(tuple(replace(row, p=p) for row, p in zip(alone, corrected)))
+    return Differences(tuple(replace(row, p=p) for row, p in zip(alone, corrected, strict=True)))
 
 
-def _values(name: str, pair) -> tuple[np.ndarray, np.ndarray]:
+def _values(name: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         first, second = (np.asarray(values, dtype=float) for values in pair)
     except (TypeError, ValueError):
@@ -176,8 +179,8 @@ def _alone(name: str, first: np.ndarray, second: np.ndarray) -> Difference:
 
 def _holm(p: Sequence[float]) -> list[float]:
     """Each of ``m`` values by as many as are not smaller, at most 1, and never below what a smaller one became."""
-    p = np.asarray(p)
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    values = np.asarray(p)
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     return corrected.tolist()

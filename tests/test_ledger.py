@@ -51,6 +51,7 @@ def test_same_key_replaces_and_other_keys_stay(results):
     ledger.record(ROW | {"accuracy_after": 0.5})
     ledger.record(ROW | {"chapter": "03-pruning-filters"})
     ledger.record(ROW | {"recipe": ROW["recipe"] | {"epochs": 4}})
+    assert len(ledger.read("02-pruning-weights")) == 3  # another recipe in the same words is another row
     ledger.record(ROW | {"accuracy_after": 0.4, "variant": "in other words"})
     assert {(row["chapter"], row["recipe"]["epochs"], row["seed"]): row["accuracy_after"] for row in ledger.read()} == {
         ("02-pruning-weights", 5, 0): 0.4,

@@ -24,7 +24,7 @@ def one(first, second):
 @settings(max_examples=200, deadline=None)
 @given(SEED_VALUES)
 def test_one_comparison_is_scipys_paired_t_test(pair):
-    differences = [round(10_000 * (x - y)) for x, y in zip(*pair)]
+    differences = [round(10_000 * (x - y)) for x, y in zip(*pair, strict=True)]
     row = one(*pair)
     assert row.seeds == len(differences)
     assert row.mean == pytest.approx(sum(differences) / len(differences) / 10_000, abs=1e-15)
@@ -41,7 +41,7 @@ def test_one_comparison_is_scipys_paired_t_test(pair):
 
 
 def holm_by_definition(p, level):
-    """Which are rejected: going up from the smallest, each held to level ÷ (how many are left), up to the first miss."""
+    """Which are rejected: up from the smallest, each held to level ÷ (how many are left), until the first miss."""
     rejected, left = set(), len(p)
     for i in sorted(range(len(p)), key=p.__getitem__):
         if p[i] >= level / left:
@@ -52,7 +52,7 @@ def holm_by_definition(p, level):
 
 
 def by_closed_testing(p, level):
-    """Which are rejected if every set of comparisons that holds it is, each by its smallest p × its size (Bonferroni)."""
+    """Which are rejected if every set of comparisons with it is, each by its smallest p × its size (Bonferroni)."""
     every = [c for r in range(1, len(p) + 1) for c in itertools.combinations(range(len(p)), r)]
     passed = {c for c in every if min(p[i] for i in c) * len(c) < level}
     return {i for i in range(len(p)) if all(c in passed for c in every if i in c)}
@@ -67,7 +67,7 @@ def test_several_comparisons_are_corrected_by_holm(pairs):
     assert {i for i, row in enumerate(rows) if row.seen} == holm_by_definition(p, LEVEL) == by_closed_testing(p, LEVEL)
     for level in (0.001, 0.01, 0.2, 0.5):
         assert {i for i, row in enumerate(rows) if row.p < level} == holm_by_definition(p, level)
-    for row, single in zip(rows, alone):
+    for row, single in zip(rows, alone, strict=True):
         assert single.p <= row.p <= 1
         assert (row.mean, row.standard_error, row.low, row.high) == (
             single.mean,

@@ -8,15 +8,19 @@ them all, so that the count does not. Where lengths of sequences are data in a t
 there is: there the formulas give ``None``, and the operation is named as uncounted.
 """
 
+from collections.abc import Callable
 from math import prod
+from typing import Any
+
+from torch import Tensor
 
 
-def _forward(query, key, value, *_, **__) -> int:
+def _forward(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
     """Tensors (…, heads, positions, length); a head of keys may serve several heads of queries."""
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-def _backward(_grad_out, query, key, value, *_, **__) -> int:
+def _backward(_grad_out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
     """The scores once more; then the gradients of weights and values, of length V, and of queries and keys, "
     "of length E."""
     return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
@@ -25,31 +29,79 @@ def _backward(_grad_out, query, key, value, *_, **__) -> int:
 # The kernels below `scaled_dot_product_attention` take (…, positions, heads, length), except for cuDNN's.
 
 
-def _kernel(query, key, value, lengths=None, *_, seqused_k=None, block_table=None, **__) -> int | None:
+def _kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Tensor | None = None,
+    *_: Any,
+    seqused_k: Tensor | None = None,
+    block_table: Tensor | None = None,
+    **__: Any,
+) -> int | None:
     if any(data is not None for data in (lengths, seqused_k, block_table)):
         return None
     return prod(query.shape[:-1]) * key.shape[-3] * (query.shape[-1] + value.shape[-1])
 
 
-def _kernel_backward(_grad_out, query, key, value, _out, _logsumexp, lengths=None, *_, **__) -> int | None:
+def _kernel_backward(
+    _grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _out: Tensor,
+    _logsumexp: Tensor | None,
+    lengths: Tensor | None = None,
+    *_: Any,
+    **__: Any,
+) -> int | None:
     if lengths is not None:
         return None
     return prod(query.shape[:-1]) * key.shape[-3] * (3 * query.shape[-1] + 2 * value.shape[-1])
 
 
-def _kernel_in_place(_out, *args, **kwargs) -> int | None:
+def _kernel_in_place(_out: Tensor, *args: Any, **kwargs: Any) -> int | None:
     return _kernel(*args, **kwargs)
 
 
-def _efficient(query, key, value, _bias=None, lengths=None, *_, seqlen_k=None, **__) -> int | None:
+def _efficient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _bias: Tensor | None = None,
+    lengths: Tensor | None = None,
+    *_: Any,
+    seqlen_k: Tensor | None = None,
+    **__: Any,
+) -> int | None:
     return _kernel(query, key, value, lengths, seqused_k=seqlen_k)
 
 
-def _efficient_backward(grad_out, query, key, value, _bias, out, lengths=None, *_, **__) -> int | None:
+def _efficient_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _bias: Tensor | None,
+    out: Tensor,
+    lengths: Tensor | None = None,
+    *_: Any,
+    **__: Any,
+) -> int | None:
     return _kernel_backward(grad_out, query, key, value, out, None, lengths)
 
 
-def _cudnn(query, key, value, _bias=None, lengths=None, *_, seqused_k=None, block_table=None, **__) -> int | None:
+def _cudnn(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _bias: Tensor | None = None,
+    lengths: Tensor | None = None,
+    *_: Any,
+    seqused_k: Tensor | None = None,
+    block_table: Tensor | None = None,
+    **__: Any,
+) -> int | None:
     if any(data is not None for data in (lengths, seqused_k, block_table)):
         return None
     return _forward(query, key, value)
@@ -62,21 +114,32 @@ def _cudnn_backward(grad_out, query, key, value, _out, _logsumexp, _seed, _offse
 # The fast path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`, which `count` turns off, called by hand.
 
 
-def _multi_head(query, key, value, width, *_, **__) -> int:
+def _multi_head(query: Tensor, key: Tensor, value: Tensor, width: int, *_: Any, **__: Any) -> int:
     """Tensors (…, positions, width): they and the output are multiplied by (width, width) each, then the heads."""
     projections = width * (2 * query.numel() + key.numel() + value.numel())
     return projections + 2 * query.numel() * key.shape[-2]
 
 
 def _encoder_layer(
-    x, width, _heads, _qkv, _qkv_bias, _proj, _proj_bias, _gelu, _norm_first, _eps, *weights, **__
+    x: Tensor,
+    width: int,
+    _heads: Any,
+    _qkv: Any,
+    _qkv_bias: Any,
+    _proj: Any,
+    _proj_bias: Any,
+    _gelu: Any,
+    _norm_first: Any,
+    _eps: Any,
+    *weights: Any,
+    **__: Any,
 ) -> int:
     expand, contract = weights[4], weights[6]
     return _multi_head(x, x, x, width) + x.numel() // width * (expand.numel() + contract.numel())
 
 
 # By name, for no version of PyTorch has all of them.
-FORMULAS = {
+FORMULAS: dict[str, Callable[..., int | None]] = {
     "aten._scaled_dot_product_flash_attention": _forward,
     "aten._scaled_dot_product_flash_attention_backward": _backward,
     "aten._scaled_dot_product_flash_attention_for_cpu": _forward,

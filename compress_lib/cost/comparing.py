@@ -77,7 +77,7 @@ class Comparison:
             columns += [title, "ratio"]
         rows = []
         for name, cost in self.costs.items():
-            row = [name]
+            row: list = [name]
             for quantity in _TITLES:
                 row += [getattr(cost, quantity), self.ratio(name, quantity)]
             rows.append(row)

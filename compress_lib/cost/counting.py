@@ -11,6 +11,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Cost:
     )
 
 
-def check_model(model) -> None:
+def check_model(model: object) -> None:
     """Raise TypeError unless ``model`` is an ``nn.Module``."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
@@ -96,7 +97,7 @@ def _check_has_shapes(model: nn.Module) -> None:
             raise ValueError(f"model is lazy: {name} has no shape before the model has run once")
 
 
-def _checked_shape(input_shape) -> tuple[int, ...]:
+def _checked_shape(input_shape: Any) -> tuple[int, ...]:
     try:
         shape = tuple(operator.index(size) for size in input_shape)
     except TypeError:
@@ -166,9 +167,9 @@ def _layers(model: nn.Module, tracker: OpTracker) -> Iterator[LayerCost]:
         own = tensors.setdefault(name, {})
         own |= {id(t): t for t in chain(module.parameters(recurse=False), module.buffers(recurse=False))}
     for name in dict.fromkeys(chain(tracker.visits, modules)):
-        module, own, visit = modules[name], tensors[name].values(), tracker.visits.get(name)
+        module, held, visit = modules[name], list(tensors[name].values()), tracker.visits.get(name)
         childless = all(child == _PARAMETRIZATIONS for child, _ in module.named_children())
-        if not (own or tracker.macs.get(name) or (visit and childless)):
+        if not (held or tracker.macs.get(name) or (visit and childless)):
             continue
         visit = visit or Visit([])
         output_shape = visit.output_shape
@@ -176,9 +177,9 @@ def _layers(model: nn.Module, tracker: OpTracker) -> Iterator[LayerCost]:
             name=name,
             kind=_kind(module),
             output_shape=output_shape[1:] if output_shape and output_shape[0] == 1 else output_shape,
-            params=sum(num_stored(tensor) for tensor in own if isinstance(tensor, nn.Parameter)),
+            params=sum(num_stored(tensor) for tensor in held if isinstance(tensor, nn.Parameter)),
             macs=tracker.macs.get(name, 0),
-            nbytes=sum(map(nbytes_stored, own)),
+            nbytes=sum(map(nbytes_stored, held)),
             input_nbytes=visit.input_nbytes,
             activation_nbytes=visit.output_nbytes,
         )

@@ -10,9 +10,12 @@ the ones it lacks, and `compress_lib.cost.attention` has those of attention. A c
 """
 
 import re
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from compress_lib.cost import attention
@@ -21,7 +24,7 @@ _OWN_NAMESPACES = ("aten", "prim", "prims")
 _LOOKS_LIKE_A_PRODUCT = re.compile(r"conv|fft|rnn|lstm|attention|multi_head|transformer|matmul|linear$|mv_?$|mm(_|$)")
 
 
-def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
+def macs_of(operator: Any, args: tuple, kwargs: dict, out: Any) -> int | None:
     """Multiply-adds of one call.
 
     Parameters
@@ -45,29 +48,31 @@ def macs_of(operator, args: tuple, kwargs: dict, out) -> int | None:
     return None
 
 
-def is_uncounted(operator) -> bool:
+def is_uncounted(operator: Any) -> bool:
     """Whether an operation without a formula may hide multiply-adds: a custom operator, or a product by its name."""
     namespace, _, name = str(operator).rpartition(".")
     return namespace not in _OWN_NAMESPACES or bool(_LOOKS_LIKE_A_PRODUCT.search(name))
 
 
-def _matrix_vector(matrix, _vector) -> int:
+def _matrix_vector(matrix: Tensor, _vector: Tensor) -> int:
     return prod(matrix.shape)
 
 
-def _add_matrix_vector(_bias, matrix, _vector) -> int:
+def _add_matrix_vector(_bias: Tensor | None, matrix: Tensor, _vector: Tensor) -> int:
     return prod(matrix.shape)
 
 
-def _dot(x, _y) -> int:
+def _dot(x: Tensor, _y: Tensor) -> int:
     return x.numel()
 
 
-def _add_batch_matmul(_bias, batch1, batch2) -> int:
+def _add_batch_matmul(_bias: Tensor | None, batch1: Tensor, batch2: Tensor) -> int:
     return prod(batch1.shape) * batch2.shape[-1]
 
 
-def _trilinear(x1, weight, x2, expand1, expand2, expand3, *_) -> int:
+def _trilinear(
+    x1: Tensor, weight: Tensor, x2: Any, expand1: Sequence[int], expand2: Sequence[int], expand3: Sequence[int], *_: Any
+) -> int:
     # nn.Bilinear, y[o] = sum over i, j of x1[i] w[o, i, j] x2[j]: one accumulation per weight and sample.
     shapes = []
     for tensor, inserted_axes in ((x1, expand1), (weight, expand2), (x2, expand3)):
@@ -78,21 +83,21 @@ def _trilinear(x1, weight, x2, expand1, expand2, expand3, *_) -> int:
     return prod(torch.broadcast_shapes(*shapes))
 
 
-def _rnn(x, *weights) -> int:
+def _rnn(x: Tensor, *weights: Any) -> int:
     # Each time step of each sequence multiplies by every weight matrix once; biases are the vectors.
     steps = x.numel() // x.shape[-1]
     return steps * sum(prod(w.shape) for w in weights if w.dim() == 2)
 
 
-def _mkldnn_rnn_layer(x, weight_ih, weight_hh, *_) -> int:
+def _mkldnn_rnn_layer(x: Tensor, weight_ih: Tensor, weight_hh: Tensor, *_: Any) -> int:
     return _rnn(x, weight_ih, weight_hh)
 
 
-def _cudnn_rnn(x, weights, *_) -> int:
+def _cudnn_rnn(x: Tensor, weights: Any, *_: Any) -> int:
     return _rnn(x, *weights)
 
 
-_FORMULAS = {
+_FORMULAS: dict[str, Callable[..., int | None]] = {
     "aten.mv": _matrix_vector,
     "aten.addmv": _add_matrix_vector,
     "aten.dot": _dot,

@@ -1,11 +1,12 @@
-"""What can run a network on the CPU: PyTorch as it is, PyTorch with channels innermost in memory, ONNX Runtime (chapter 18).
+"""What can run a network on the CPU: PyTorch as it is, or with channels innermost in memory, ONNX Runtime (chapter 18).
 
-Eager PyTorch looks up and launches one operation after the other. A runtime that sees the whole network beforehand joins
-operations and plans memory; what it gains is greatest where the operations are small, as in compact networks.
+Eager PyTorch looks up and launches one operation after the other. A runtime that sees the whole network beforehand
+joins operations and plans memory; what it gains is greatest where the operations are small, as in compact networks.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,8 @@ def prepare(
     x : Tensor
         (N, …), what they are given, all of it at once.
     runtimes : sequence of str
-        Of ``"eager"``, ``"channels-last"`` (images (N, C, H, W) only) and ``"onnxruntime"``, which takes as many threads as
-        PyTorch has now.
+        Of ``"eager"``, ``"channels-last"`` (images (N, C, H, W) only) and ``"onnxruntime"``, which takes as many
+        threads as PyTorch has now.
 
     Returns
     -------
@@ -42,8 +43,8 @@ def prepare(
     Raises
     ------
     TypeError, ValueError
-        If a model is no module, ``x`` no tensor on the CPU, or ``runtimes`` is empty, names one twice or an unknown one;
-        what the export raises, with the name of the model.
+        If a model is no module, ``x`` no tensor on the CPU, or ``runtimes`` is empty, names one twice or an unknown
+        one; what the export raises, with the name of the model.
     ModuleNotFoundError
         If ONNX Runtime is asked for and not installed.
     RuntimeError
@@ -95,7 +96,7 @@ def _onnxruntime(model: nn.Module, x: Tensor) -> tuple[Callable, str]:
 _PREPARE = {"eager": _eager, "channels-last": _channels_last, "onnxruntime": _onnxruntime}
 
 
-def _check(models, x, runtimes) -> None:
+def _check(models: Mapping[str, nn.Module], x: Any, runtimes: Any) -> None:
     for model in models.values():
         check_model(model)
     if not isinstance(x, Tensor) or x.device.type != "cpu":

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress_lib.cost.runtimes import prepare
 from compress_lib.tables import Table
@@ -83,7 +84,7 @@ class Latency:
         ]
         if any(row.runtime for row in self.rows):
             columns.append("runtime")
-            rows = [[*cells, row.runtime] for cells, row in zip(rows, self.rows)]
+            rows = [[*cells, row.runtime] for cells, row in zip(rows, self.rows, strict=True)]
         return Table(
             columns,
             rows,
@@ -101,7 +102,7 @@ class Latency:
 
 
 def latency(
-    fn_by_name: Mapping[str, Callable[[], object]],
+    fn_by_name: Mapping[str, Callable[..., Any]],
     *,
     rounds: int = 20,
     warmup: int = 3,
@@ -153,8 +154,8 @@ def latency(
         raise ValueError("runtimes and x must be given together: x is what the networks run on")
     runtime_by_name: dict[str, str] = {}
     with torch_threads(threads):
-        if runtimes is not None:
-            fn_by_name, runtime_by_name = prepare(fn_by_name, x, runtimes)
+        if runtimes is not None and x is not None:
+            fn_by_name, runtime_by_name = prepare(cast(Mapping[str, nn.Module], fn_by_name), x, runtimes)
         baseline = next(iter(fn_by_name)) if baseline is None else baseline
         if baseline not in fn_by_name:
             raise ValueError(f"baseline={baseline!r} must be one of {list(fn_by_name)}")
@@ -183,7 +184,7 @@ def _seconds(fn_by_name: Mapping[str, Callable[[], object]], rounds: int, warmup
 
 
 @contextmanager
-def torch_threads(number: int):
+def torch_threads(number: int) -> Iterator[None]:
     """Let PyTorch use ``number`` threads inside the block; restore the number before, also after an error."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
@@ -228,7 +229,7 @@ def _calls_to_fill_a_stretch(fn: Callable[[], object]) -> int:
     return calls
 
 
-def _check(fn_by_name, rounds, warmup, threads) -> None:
+def _check(fn_by_name: Any, rounds: int, warmup: int, threads: int) -> None:
     if not isinstance(fn_by_name, Mapping):
         raise TypeError(f"fn_by_name must map names to functions, not be a {type(fn_by_name).__name__}")
     if not fn_by_name:

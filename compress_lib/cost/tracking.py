@@ -5,8 +5,9 @@ those of a real forward pass and no arithmetic is done.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,16 @@ class OpTracker(TorchDispatchMode):
         return out
 
 
-def _compressed_sparse(func, _compressed_indices, _plain_indices, values, size=None, *, layout, **_options) -> Tensor:
+def _compressed_sparse(
+    func: Any,
+    _compressed_indices: Tensor,
+    _plain_indices: Tensor,
+    values: Tensor,
+    size: Sequence[int] | None = None,
+    *,
+    layout: torch.layout,
+    **_options: Any,
+) -> Tensor:
     """A fake tensor of that shape and layout; PyTorch refuses to put one together from parts that are fake."""
     if size is None:
         raise DynamicOutputShapeException(func)
@@ -141,7 +151,7 @@ def _compressed_sparse(func, _compressed_indices, _plain_indices, values, size=N
     return values.new_empty(size).to_sparse(layout=layout, blocksize=blocks)
 
 
-def _tensors(tree) -> list[Tensor]:
+def _tensors(tree: object) -> list[Tensor]:
     return list({id(leaf): leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}.values())
 
 
