@@ -11,6 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+import tqdm  # noqa: F401 — it reads TQDM_DISABLE now, before that is set: two tests look at its bars
 from torch import nn
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,8 @@ def pytest_configure(config):
     config.results = tempfile.TemporaryDirectory(prefix="results-")
     shutil.copytree(ROOT / "results", config.results.name, dirs_exist_ok=True)
     os.environ["COMPRESS_LIB_RESULTS"] = config.results.name
-    os.environ["TQDM_DISABLE"] = "1"
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):  # workers would inherit it
+        os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)  # two that wait for each other are slow on a busy machine
 
 

@@ -4,12 +4,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from compress_lib.pruning.csr_linear import CSRLinear
 from torch import nn
 from torchvision.models import get_model
 
 from compress_lib import export
 from compress_lib.models import zoo
+from compress_lib.pruning.weights.csr import CSRLinear
 
 
 def outputs(path, x):

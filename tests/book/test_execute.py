@@ -98,7 +98,7 @@ def test_a_chapter_is_stale_when_something_changes_that_it_reads_and_else_not(pr
 
     assert becomes_stale("results/ledger/02-pruning-weights.json", other_accuracy)
     assert becomes_stale("results/same-macs.json", blank)
-    for name in ("ledger.py", "files.py", "explore/towers.py", "explore/towers.mjs", "explore/charts.mjs"):
+    for name in ("ledger.py", "files.py", "explore/towers.py", "explore/towers.mjs", "explore/frontend/charts.mjs"):
         assert becomes_stale(f"compress_lib/{name}", blank), name
     assert not becomes_stale("results/ledger/02-pruning-weights.json", other_date)
     for name in ("results/ledger/03-pruning-filters.json", "results/headlines.json"):
