@@ -36,7 +36,7 @@ _STATISTICS = {
 
 
 def fashion_mnist(split: str, root: str | os.PathLike | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fashion-MNIST: 28×28 grey images of clothes in ten classes, found or fetched as the module's text says.
+    """Fashion-MNIST: 28×28 gray images of clothes in ten classes, found or fetched as the module's text says.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def digits(split: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cifar10(split: str, root: str | os.PathLike | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """CIFAR-10 (Krizhevsky, 2009): 32×32 colour images in ten classes, through torchvision.
+    """CIFAR-10 (Krizhevsky, 2009): 32×32 color images in ten classes, through torchvision.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def cifar100(split: str, root: str | os.PathLike | None = None) -> tuple[torch.T
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Standardise images: ``(images / 255 - mean) / std`` per channel.
+    """Standardize images: ``(images / 255 - mean) / std`` per channel.
 
     One channel takes the statistics of Fashion-MNIST's training images (mean .2860, std .3530), for the digits too;
     three channels take those of CIFAR-10, for CIFAR-100 too.

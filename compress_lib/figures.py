@@ -1,10 +1,10 @@
-"""One look for every figure of the book: readable in grey, on a phone, and by colour-blind readers."""
+"""One look for every figure of the book: readable in gray, on a phone, and by color-blind readers."""
 
 from cycler import cycler
 
 __all__ = ["use_book_style"]
 
-# Okabe & Ito's palette, each colour with its own line style and marker, so that no meaning hangs on colour alone.
+# Okabe & Ito's palette, each color with its own line style and marker, so that no meaning hangs on color alone.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "x")

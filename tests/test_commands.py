@@ -208,10 +208,10 @@ def test_shrink_by_slimming_records_the_scales(few_images, tmp_path, monkeypatch
     monkeypatch.setattr(pruning_filters, "STRENGTH", 0.1)
     call(monkeypatch, "shrink", "vgg-small", "slimming", "--epochs", 1, "--seeds", 0, "--work", tmp_path)
     (row,) = ledger.read("03-pruning-filters")
-    dense, penalised = row["details"]["scales"].values()
+    dense, penalized = row["details"]["scales"].values()
     assert (row["recipe"]["strength"], row["recipe"]["sparse_epochs"], row["recipe"]["augment"]) == (0.1, 1, True)
-    assert len(dense) == len(penalised) == 288  # 16 + 16 + 32 + 32 + 3 · 64 batch-normalised channels
-    assert sum(penalised) < sum(dense)
+    assert len(dense) == len(penalized) == 288  # 16 + 16 + 32 + 32 + 3 · 64 batch-normalized channels
+    assert sum(penalized) < sum(dense)
 
 
 def test_shrink_merges_neurons_of_each_hidden_layer(few_images, tmp_path, monkeypatch):

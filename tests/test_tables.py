@@ -66,7 +66,7 @@ def test_html_is_well_formed_accessible_and_escaped():
     assert by_text["fc1"] == by_text["True"] == "text-align: left"
 
 
-def test_html_sets_no_colours():
+def test_html_sets_no_colors():
     assert not re.search(r"color|background|#[0-9a-f]{3}", example()._repr_html_())
 
 

@@ -126,7 +126,7 @@ def test_random_crop_flip_picks_crops_of_the_padded_image():
     assert torch.equal(out, again)
 
 
-def test_objective_is_what_is_minimised(fashion):
+def test_objective_is_what_is_minimized(fashion):
     def pull_to_one(model, images, labels):
         return sum((p - 1).square().sum() for p in model.parameters())
 

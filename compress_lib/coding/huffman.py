@@ -63,7 +63,7 @@ def entropy(counts: "np.ndarray | Tensor") -> float:
 
 
 def code_lengths(counts: "np.ndarray | Tensor", *, max_length: int = MAX_LENGTH) -> np.ndarray:
-    """The lengths of the words that minimise ``Σ counts · length``, by package-merge.
+    """The lengths of the words that minimize ``Σ counts · length``, by package-merge.
 
     A word of n bits is bought as n coins of the values ``2^−1 … 2^−n``, each at the price of the symbol's count, and
     coins worth D − 1 in all, at the lowest price, give lengths with the Kraft sum 1. From the smallest value up, the

@@ -49,7 +49,7 @@ class Cost:
     params : int
         Parameters; one that is shared by several layers counts once.
     macs : int
-        Multiply-adds of convolutions, linear layers and other matrix products; no bias, normalisation or pooling.
+        Multiply-adds of convolutions, linear layers and other matrix products; no bias, normalization or pooling.
     nbytes : int
         Bytes of parameters and buffers in memory.
     peak_activation_nbytes : int

@@ -1,7 +1,7 @@
 """Multiply-adds of one tensor operation, from the shapes it was called with.
 
 One MAC is one multiplication whose result is accumulated. Convolutions, matrix products and attention have MACs; bias
-additions, normalisation, pooling and activations have none (chapter 1). Positions that fall on zero padding and weights
+additions, normalization, pooling and activations have none (chapter 1). Positions that fall on zero padding and weights
 that happen to be zero count like any other, because a dense kernel multiplies them all the same.
 
 PyTorch's own ``torch.utils.flop_counter`` holds the formulas of most operations (two FLOPs to a MAC). The few below are

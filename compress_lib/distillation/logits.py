@@ -20,7 +20,7 @@ def distillation_loss(
     """``weight · T² · KL(p ‖ q) + (1 − weight) · cross-entropy``, with p = softmax(teacher/T), q = softmax(student/T).
 
     The gradient of the first term in a student's logit is ``T (q − p) / N``. As T grows it tends to the difference of
-    the two logits, each centred, over ``N · classes``: the factor T² is what keeps it from vanishing as 1/T², so that
+    the two logits, each centered, over ``N · classes``: the factor T² is what keeps it from vanishing as 1/T², so that
     ``weight`` means the same at every temperature.
 
     Parameters

@@ -100,7 +100,7 @@ def cut(
     """
     images, labels = (part[draw * IMAGES : (draw + 1) * IMAGES] for part in train)
     image = data.normalize(images[:1])
-    # The hidden linear layer stays whole: it has no normalisation and no maps, which some criteria need.
+    # The hidden linear layer stays whole: it has no normalization and no maps, which some criteria need.
     convolutions = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Conv2d)]
     fractions: dict[str, Any] = dict.fromkeys([LAYER] if experiment == "layer" else convolutions, fraction)
     if experiment == "complete":

@@ -139,12 +139,12 @@ def _slimming(dense, image, fraction, train, fit):
     sparse = copy.deepcopy(dense)
     fit(sparse, epochs=SPARSE_EPOCHS, objective=objective)
     smaller, _ = slimming.prune(sparse, image, fraction)
-    scales = {"dense": _scales(dense), "penalised": _scales(sparse)}
+    scales = {"dense": _scales(dense), "penalized": _scales(sparse)}
     return smaller, {"strength": STRENGTH, "sparse_epochs": SPARSE_EPOCHS}, {"scales": scales}
 
 
 def _scales(model):
-    """|γ| of every batch normalisation, sorted."""
+    """|γ| of every batch normalization, sorted."""
     norms = [module for module in model.modules() if hasattr(module, "running_mean")]
     return sorted(round(gamma, 6) for norm in norms for gamma in norm.weight.abs().tolist())
 

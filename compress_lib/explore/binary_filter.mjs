@@ -122,7 +122,7 @@ function parabolas(filter, form, share, format) {
 function pictures({ x, mean }, filter, form, share, word, name, done) {
   const cols = Math.min(BYTE, word.count);
   const rows = Math.ceil(word.count / cols);
-  const [peakX, peakW] = [3 * mean, 3 * filter.binary.best]; // in full colour; the largest would leave the rest pale
+  const [peakX, peakW] = [3 * mean, 3 * filter.binary.best]; // in full color; the largest would leave the rest pale
   const image = (label, value) => {
     const values = Array.from({ length: rows * cols }, (_, i) => (i < word.count ? value(word.start + i) : 0));
     return { label, values, rows, cols };
@@ -133,7 +133,7 @@ function pictures({ x, mean }, filter, form, share, word, name, done) {
     type: "grid",
     wide: true,
     title: `${name}, eight channels to a row`,
-    description: `Positive numbers in one colour, negative ones in another: of the input and of the filter, each with its signs. Last, where the signs multiplied so far agree and where they differ.`,
+    description: `Positive numbers in one color, negative ones in another: of the input and of the filter, each with its signs. Last, where the signs multiplied so far agree and where they differ.`,
     images: [
       image("x", (i) => x[i] / peakX),
       image("sign x", (i) => sign(x[i])),

@@ -50,7 +50,7 @@ def explorer(
         One to eight, name to weights, of one shape, rounded to float32. The first is shown at the start.
     patch : array of shape (in, kh, kw)
         What the filters see at one place of the layer's input, rounded to float32. Take it where a binary layer has its
-        input, after a batch normalisation: after a ReLU there would be one sign only.
+        input, after a batch normalization: after a ReLU there would be one sign only.
     weights : {"binary", "ternary"}
         At the start.
     percent : int

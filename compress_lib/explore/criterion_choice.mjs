@@ -30,10 +30,10 @@ function ranks(scores) {
 
 /** Spearman's rank correlation; null if one side ranks nothing. */
 function spearman(one, other) {
-  const centred = [one, other].map((scores) => ranks(scores).map((rank) => rank - (scores.length + 1) / 2));
+  const centered = [one, other].map((scores) => ranks(scores).map((rank) => rank - (scores.length + 1) / 2));
   const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
-  const norm = Math.sqrt(dot(centred[0], centred[0]) * dot(centred[1], centred[1]));
-  return norm ? dot(...centred) / norm : null;
+  const norm = Math.sqrt(dot(centered[0], centered[0]) * dot(centered[1], centered[1]));
+  return norm ? dot(...centered) / norm : null;
 }
 
 function curves(data, state, i, format) {

@@ -1,6 +1,6 @@
 // What is left of a network when filters of one convolution are removed. Chapter 03.
-// Result 3.1: with a filter goes its slice of the convolution, its pair in the batch normalisation, and what the next
-// layer reads of it: compress_lib.pruning.surgery's remove. MACs leave bias and normalisation out, as in compress_lib.cost.
+// Result 3.1: with a filter goes its slice of the convolution, its pair in the batch normalization, and what the next
+// layer reads of it: compress_lib.pruning.surgery's remove. MACs leave bias and normalization out, as in compress_lib.cost.
 
 export const labels = {
   layer_params: ["parameters, this layer", "count"],

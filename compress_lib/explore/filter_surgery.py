@@ -56,7 +56,7 @@ def explorer(
         Parameter name to shape, ``{name: p.shape for name, p in model.named_parameters()}``.
     layer, reader, batch_norm : str
         Names of the convolution, of the only layer that reads it (a convolution, or a linear layer after flattening),
-        and of the normalisation between them, if there is one.
+        and of the normalization between them, if there is one.
     recovered : (str, mapping as ``accuracy``), optional
         How the network was repaired, said after a number ("after fresh batch statistics"), and the accuracies then.
     removed : int
@@ -94,7 +94,7 @@ def explorer(
     }
     data["maps"], data["pixels"] = levels(maps)
     most = np.abs(maps)
-    # In full colour from the 99th percentile on: a few extremes would leave the rest pale.
+    # In full color from the 99th percentile on: a few extremes would leave the rest pale.
     data["pixels"]["peak"] = float(np.quantile(most, 0.99) or most.max() or 1.0)
     if batch_norm:
         data["batch_norm"] = {"name": batch_norm, "params": _cost("batch_norm", batch_norm, costs).params}

@@ -95,7 +95,7 @@ CHARTS.wiring = function wiring(chart, width) {
   const differs = (a, b) => a.some((v, i) => Math.abs(v - b[i]) > 1e-9);
   const moves = start?.x.length === goal.x.length && (differs(start.x, goal.x) || differs(start.to, goal.to)) && !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const height = WIRING.top + chart.steps.length * (WIRING.layer + WIRING.between) - WIRING.between + WIRING.bottom;
-  const sample = (colour, fill, thick) => `<svg width="30" height="12" aria-hidden="true"><path d="M0 6H30" style="stroke:var(--ex-${colour});stroke-width:${thick}"/><circle cx="15" cy="6" r="4.5" style="fill:var(--ex-${fill});stroke:var(--ex-${colour})"/></svg>`;
+  const sample = (color, fill, thick) => `<svg width="30" height="12" aria-hidden="true"><path d="M0 6H30" style="stroke:var(--ex-${color});stroke-width:${thick}"/><circle cx="15" cy="6" r="4.5" style="fill:var(--ex-${fill});stroke:var(--ex-${color})"/></svg>`;
   const key = `<ul class="ex-key ex-key-left"><li>${sample("0", "0", 2)}leads to output ${chart.output}</li><li>${sample("off", "raised", 1)}does not</li></ul>`;
   const holder = document.createElement("template");
   holder.innerHTML = svg(chart, width, height, `<g>${wiringBody(chart, goal, width)}</g>`) + key;

@@ -131,10 +131,10 @@ def _figure() -> tuple["Figure", str]:
     parts[REST] = [c.params / 1e6 - sum(values[i] for values in parts.values()) for i, c in enumerate(counts)]
     figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     bottom = [0.0] * len(ratios)
-    for (label, values), (grey, hatch) in zip(
+    for (label, values), (gray, hatch) in zip(
         parts.items(), (("0.25", ""), ("0.6", ""), ("0.85", "//"), ("1", "..")), strict=True
     ):
-        axis.bar(range(len(ratios)), values, 0.6, bottom=bottom, label=label, color=grey, hatch=hatch, edgecolor="0.25")
+        axis.bar(range(len(ratios)), values, 0.6, bottom=bottom, label=label, color=gray, hatch=hatch, edgecolor="0.25")
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
     axis.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axis.set(xlabel="squeeze ratio", ylabel="parameters, millions")

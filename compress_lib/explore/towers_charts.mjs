@@ -28,12 +28,12 @@ CHARTS.towers = function towers(chart, width) {
   let [boxes, arrows, inner, teeth] = ["", "", "", ""];
   const arrow = (x, from, to) => `M${x.toFixed(1)} ${from}V${to}m-3 -5l3 5l3 -5`;
   for (let i = 0; i < shown; i += 1) {
-    const [x, centre] = [left(i), left(i) + box / 2];
+    const [x, center] = [left(i), left(i) + box / 2];
     boxes += `<rect class="ex-tower" x="${x.toFixed(1)}" y="${tower}" width="${box.toFixed(1)}" height="44" rx="2"/>`;
-    arrows += arrow(centre, deal, tower - 1) + arrow(centre, tower + 44, last - 1);
+    arrows += arrow(center, deal, tower - 1) + arrow(center, tower + 44, last - 1);
     for (let j = 0.5; j < each && box / each >= finest; j += 1) teeth += `M${(x + (j * box) / each).toFixed(1)} ${tower}v6m0 32v6`;
-    if (box >= 48) inner += text(centre, tower + 27, kernel);
-    else if (box >= 18) inner += `<text class="ex-label" text-anchor="middle" transform="translate(${(centre + 4.5).toFixed(1)} ${tower + 22}) rotate(-90)">${kernel}</text>`;
+    if (box >= 48) inner += text(center, tower + 27, kernel);
+    else if (box >= 18) inner += `<text class="ex-label" text-anchor="middle" transform="translate(${(center + 4.5).toFixed(1)} ${tower + 22}) rotate(-90)">${kernel}</text>`;
   }
   if (count > fit) inner += text(left(dots - 1) + 1.5 * box + gap + box / 2 + gap / 2, tower + 27, "⋯");
   const line = `<path d="${arrow(middle, 25, one - 1)}${arrows}" style="fill:none;stroke:var(--ex-soft);stroke-width:1"/>`;

@@ -1,6 +1,6 @@
 // What a threshold of k standard deviations leaves of real weights. Chapter 02.
 // A weight is removed where |w| < kσ, σ being the standard deviation of its layer: compress_lib.pruning.weights.magnitude's
-// prune_by_sigma with centre="zero". The bins of the data end at the slider's steps, so the counts are exact.
+// prune_by_sigma with center="zero". The bins of the data end at the slider's steps, so the counts are exact.
 
 export const labels = {
   kept: ["weights kept", "count"],

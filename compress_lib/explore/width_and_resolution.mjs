@@ -1,6 +1,6 @@
 // Multiply-adds, parameters and traffic to memory of MobileNetV1 at any width and image size. Chapter 14.
 // Howard et al. 2017, arXiv 1704.04861. Counted as in compress_lib.cost: the convolutions have no biases, MACs leave the
-// normalisation and the classifier's bias out, and a layer moves its weights, its input and its output once, in float32.
+// normalization and the classifier's bias out, and a layer moves its weights, its input and its output once, in float32.
 
 export const labels = {
   params: ["parameters", "count"],
@@ -21,7 +21,7 @@ const NBSP = "\u00a0";
 const BY = `${NBSP}×${NBSP}`;
 const SEPARABLE = "depthwise separable";
 const STEM_KERNEL = 3;
-const NORMALISED = 2; // parameters that batch normalisation has for a channel
+const NORMALISED = 2; // parameters that batch normalization has for a channel
 const LARGEST = { alpha: 1, size: 224 };
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
@@ -56,8 +56,8 @@ function network(data, { alpha, size, convolutions, kernel }) {
   const classifier = { kind: "rest", params: (inputs + 1) * data.classes, macs: inputs * data.classes };
   const places = [[stem], ...blocks.map(({ depthwise, pointwise, full }) => (separable ? [depthwise, pointwise] : [full])), [classifier]];
   const convolved = places.slice(0, -1).flat();
-  const normalisation = { kind: "rest", params: NORMALISED * sum(convolved.map(({ outputs }) => outputs)), macs: 0 };
-  const all = [...places.flat(), normalisation];
+  const normalization = { kind: "rest", params: NORMALISED * sum(convolved.map(({ outputs }) => outputs)), macs: 0 };
+  const all = [...places.flat(), normalization];
   const of = (kind, key) => sum(all.filter((one) => one.kind === kind).map((one) => one[key]));
   return { blocks, places, of, params: sum(all.map(({ params }) => params)), macs: sum(all.map(({ macs }) => macs)) };
 }

@@ -24,7 +24,7 @@ class AlexNet(nn.Module):
     padding : int
         Of the first one, in pixels.
     normalize : bool
-        Local response normalisation after the first and the second convolution, with Caffe's constants.
+        Local response normalization after the first and the second convolution, with Caffe's constants.
     num_classes, in_channels : int
 
     Raises

@@ -1,7 +1,7 @@
 """A small network of blocks in either of two orders. Chapter 08.
 
 Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279, section 3.2, put the pooling (P) of a block of a convolution
-(C), a batch normalisation (B) and an activation (A) right after the convolution: as blocks then begin with B, they call
+(C), a batch normalization (B) and an activation (A) right after the convolution: as blocks then begin with B, they call
 this order B-A-C-P, and the usual one C-B-A-P. Written from the first convolution to the last layer the networks are
 
     B-A-C-P   C P · B A C P · B A C P · B A L · B A L

@@ -1,4 +1,4 @@
-"""What the compact networks share: convolution with normalisation, initial weights, checks. Chapters 13 to 16."""
+"""What the compact networks share: convolution with normalization, initial weights, checks. Chapters 13 to 16."""
 
 import math
 from collections.abc import Callable
@@ -19,10 +19,10 @@ def conv_bn(
     groups: int = 1,
     activation: Callable[[], nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
-    """A convolution padded to keep the size at stride 1, without bias, then batch normalisation and an activation."""
+    """A convolution padded to keep the size at stride 1, without bias, then batch normalization and an activation."""
     check_positive(in_channels=in_channels, channels=channels, kernel_size=kernel_size, stride=stride, groups=groups)
     layers = [
-        # No bias: the normalisation that follows subtracts it again.
+        # No bias: the normalization that follows subtracts it again.
         nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
     ]

@@ -18,7 +18,7 @@ def _conv(in_channels: int, channels: int, kernel_size: int) -> nn.Sequential:
 
 
 class InceptionV1(nn.Module):
-    """GoogLeNet's module: 1×1, 1×1 to 3×3, 1×1 to 5×5, and max-pool to 1×1, with biases and without normalisation.
+    """GoogLeNet's module: 1×1, 1×1 to 3×3, 1×1 to 5×5, and max-pool to 1×1, with biases and without normalization.
 
     The widths are those of a row of the paper's table 1, for example 64, 96, 128, 16, 32, 32 for "3a".
 
@@ -69,7 +69,7 @@ class InceptionV1(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Inception-v3's first kind of module: as V1, with two 3×3 for the 5×5, an average pool, and normalisations.
+    """Inception-v3's first kind of module: as V1, with two 3×3 for the 5×5, an average pool, and normalizations.
 
     Parameters
     ----------

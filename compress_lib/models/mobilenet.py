@@ -37,7 +37,7 @@ __all__ = [
 
 
 class DepthwiseSeparable(nn.Module):
-    """A 3×3 filter for each channel, then a 1×1 convolution that mixes channels; normalisation and ReLU after each.
+    """A 3×3 filter for each channel, then a 1×1 convolution that mixes channels; normalization and ReLU after each.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class MobileNetV1(nn.Module):
     alpha : float
         Width multiplier of every layer but the last.
     separable : bool
-        If false, each block is one full 3×3 convolution with normalisation and ReLU: the network that the paper
+        If false, each block is one full 3×3 convolution with normalization and ReLU: the network that the paper
         compares with.
     pointwise : bool
         If false, the blocks have no 1×1 convolution. Channels of the stem then meet in the linear layer only.

@@ -158,7 +158,7 @@ def squeezenet_small(
 ) -> SqueezeNet:
     """A SqueezeNet for 28×28 images that trains like the other small networks.
 
-    For that it has batch normalisation, and no ReLU on the class scores: with it, whole classes were lost in training.
+    For that it has batch normalization, and no ReLU on the class scores: with it, whole classes were lost in training.
     ``width`` is the channels of the first two fire modules; the later ones have two and three times as many.
     """
     check_positive(width=width)

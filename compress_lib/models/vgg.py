@@ -1,7 +1,7 @@
-"""A small VGG: 3×3 convolutions with batch normalisation, 146,586 parameters at 28×28.
+"""A small VGG: 3×3 convolutions with batch normalization, 146,586 parameters at 28×28.
 
 After Simonyan & Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015,
-arXiv 1409.1556, with the batch normalisation that everybody adds. Chapter 01.
+arXiv 1409.1556, with the batch normalization that everybody adds. Chapter 01.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class VGG(nn.Module):
         channels = in_channels
         for widths in blocks:
             for width in widths:
-                # No bias: the normalisation that follows subtracts it again.
+                # No bias: the normalization that follows subtracts it again.
                 layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
             layers.append(nn.MaxPool2d(2))

@@ -51,7 +51,7 @@ class SeparableConv2d(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Separable convolutions, each with a ReLU before it and a normalisation behind it, and a shortcut.
+    """Separable convolutions, each with a ReLU before it and a normalization behind it, and a shortcut.
 
     Parameters
     ----------

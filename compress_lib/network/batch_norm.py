@@ -1,4 +1,4 @@
-"""Batch normalisation statistics measured again: the cheapest repair of a pruned network. Chapter 04."""
+"""Batch normalization statistics measured again: the cheapest repair of a pruned network. Chapter 04."""
 
 import copy
 
@@ -11,7 +11,7 @@ from compress_lib.network import watching
 
 @torch.no_grad()
 def recalibrate_batch_norm(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> nn.Module:
-    """Replace the running statistics of every batch normalisation by averages over ``images``.
+    """Replace the running statistics of every batch normalization by averages over ``images``.
 
     They are reset, and then averaged with equal weights over the batches (``momentum=None``), each layer reading what
     the layers before it make with the statistics of the batch, as in training. Weights stay as they are.
@@ -33,12 +33,12 @@ def recalibrate_batch_norm(model: nn.Module, images: Tensor, *, batch_size: int 
     Raises
     ------
     ValueError
-        If there are no images, or the model has no batch normalisation with running statistics.
+        If there are no images, or the model has no batch normalization with running statistics.
     """
     model = copy.deepcopy(model).eval()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
-        raise ValueError(f"model={type(model).__name__} has no batch normalisation with running statistics")
+        raise ValueError(f"model={type(model).__name__} has no batch normalization with running statistics")
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

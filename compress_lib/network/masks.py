@@ -102,7 +102,7 @@ def finalize(model: nn.Module) -> nn.Module:
     """A plain dense copy of a masked model: the zeros baked in, the masks gone.
 
     Its state dict has the names, the order and the shapes of the network before pruning. A model without masks is
-    copied. Another parametrization stacked on a masked weight (weight normalisation, say) is baked in with the mask.
+    copied. Another parametrization stacked on a masked weight (weight normalization, say) is baked in with the mask.
     """
     plain = copy.deepcopy(model)
     for module in plain.modules():

@@ -1,7 +1,7 @@
-"""What a layer does on real images: its activations, their gradients, and the normalisation after it. Chapter 04.
+"""What a layer does on real images: its activations, their gradients, and the normalization after it. Chapter 04.
 
 Criteria that look beyond the weights read an `LayerRecord`. A filter is judged by what the next layer sees of it, so
-activations are taken after the normalisation and the activation function that directly follow the layer.
+activations are taken after the normalization and the activation function that directly follow the layer.
 """
 
 from collections import Counter
@@ -29,12 +29,12 @@ class LayerRecord:
     Attributes
     ----------
     activations : Tensor or None
-        ``(N, C, …)``, one slice per image and output channel, after the normalisation and the activation function that
+        ``(N, C, …)``, one slice per image and output channel, after the normalization and the activation function that
         directly follow the layer; ``(N, C)`` for a linear layer. None without images.
     gradients : Tensor or None
         d(loss of image n) / d(activations of image n), of the same shape. None without labels.
     batch_norm : nn.Module or None
-        The batch normalisation that directly follows the layer, the caller's own module.
+        The batch normalization that directly follows the layer, the caller's own module.
     """
 
     activations: Tensor | None = None
@@ -50,7 +50,7 @@ def record(
 ) -> dict[str, LayerRecord]:
     """Run the model in evaluation mode and record its layers.
 
-    From each layer on, the batch normalisations, element-wise activation functions and dropouts that directly follow
+    From each layer on, the batch normalizations, element-wise activation functions and dropouts that directly follow
     it are passed, as long as each value has one reader; anything else (a sum, a pool, a second reader) ends the way.
 
     All tensors are kept, so memory is what the network's activations take on all images, twice with gradients.
@@ -60,7 +60,7 @@ def record(
     model : nn.Module
         Left as it is.
     images : Tensor, optional
-        ``(N, …)``; uint8 is normalised as by `compress_lib.training.predict`, float is taken as it is.
+        ``(N, …)``; uint8 is normalized as by `compress_lib.training.predict`, float is taken as it is.
     labels : Tensor, optional
         ``(N,)`` int64, for gradients of each image's own cross-entropy.
     layers : collection of str, optional
@@ -122,7 +122,7 @@ def _calls(graph: fx.GraphModule, layers: Collection[str] | None) -> dict[str, f
 
 
 def _follow(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, str | None]:
-    """The node at the end of a layer's way, and the name of the normalisation on it."""
+    """The node at the end of a layer's way, and the name of the normalization on it."""
     norm = None
     while len(node.users) == 1 and _passes(graph, reader := next(iter(node.users))):
         node = reader
@@ -132,7 +132,7 @@ def _follow(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, str | None]:
 
 
 def _passes(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the node is a normalisation or works number by number on its one input."""
+    """Whether the node is a normalization or works number by number on its one input."""
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":

@@ -1,6 +1,6 @@
 """Which weights of a network may be pruned, and which are left alone and why.
 
-The weights of linear and convolution layers are pruned. Biases and normalisation parameters are not: they are a
+The weights of linear and convolution layers are pruned. Biases and normalization parameters are not: they are a
 small part of the bytes, and one of them moves a whole channel.
 """
 

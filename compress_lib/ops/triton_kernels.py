@@ -24,7 +24,7 @@ _COUNTERS = 4096  # of a program, ROWS × COLS × LANES: 32 registers in each of
 @triton.jit
 def _popcount(v):
     """The number of ones in each int64 word, as int32."""
-    if _INTERPRETED:  # no libdevice there: ones of neighbouring bits, pairs and nibbles are added in place
+    if _INTERPRETED:  # no libdevice there: ones of neighboring bits, pairs and nibbles are added in place
         v = v - ((v >> 1) & 0x5555555555555555)
         v = (v & 0x3333333333333333) + ((v >> 2) & 0x3333333333333333)
         v = (v + (v >> 4)) & 0x0F0F0F0F0F0F0F0F
@@ -98,7 +98,7 @@ def _conv_kernel(
 ):  # fmt: skip
     """The matrix product of the weights of a group and the words under its windows, which are gathered on the way.
 
-    A row of weights runs over taps and, within a tap, over words. Pixels are neighbours in a warp: each thread works
+    A row of weights runs over taps and, within a tap, over words. Pixels are neighbors in a warp: each thread works
     out the address of one pixel and one word, and uses the word for COLS output channels.
     """
     WORDS: tl.constexpr = (CHANNELS + 63) // 64

@@ -76,7 +76,7 @@ def compress(
         As for `compress_lib.training.fit`; the default is cross-entropy.
     before_sharing : callable, optional
         Takes the pruned network and returns the one whose weights are to be shared, of layers with the same names:
-        where batch normalisations are folded, which keeps zeros, and would make shared values different again.
+        where batch normalizations are folded, which keeps zeros, and would make shared values different again.
     on_stage : callable, optional
         Called with "pruned", "shared" and "tuned" and the plain network at that stage.
     work : path, optional

@@ -85,7 +85,7 @@ def test_what_is_deployed_and_what_is_read_from_a_file_is_what_was_trained(metho
     assert torch.equal(training.predict(loaded, images), expected)
 
 
-def test_scales_of_filters_vanish_in_the_batch_normalisations(fashion):
+def test_scales_of_filters_vanish_in_the_batch_normalizations(fashion):
     """Without the small number that keeps these from dividing by 0, outputs and gradients are those of BNN."""
     x = (fashion[0][:50] / 255).double()
     dense = block_cnn(**SMALL).double()

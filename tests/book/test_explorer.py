@@ -206,7 +206,7 @@ def test_the_threshold_on_the_page_prunes_what_the_library_prunes(opened):
     _, root, traits = opened("weight_threshold")
     model = zoo.load("lenet-300-100")
     for k in (0, 0.5, 1, 2.05, 3):
-        pruned, report = magnitude.prune_by_sigma(model, k, centre="zero")
+        pruned, report = magnitude.prune_by_sigma(model, k, center="zero")
         for layer in ("all layers", "fc1", "fc3"):
             choose(root, traits, {"k": k, "layer": layer})
             rows = [row for row in report.rows if layer in ("all layers", row.layer)]
@@ -273,8 +273,8 @@ def test_explorers_run_from_a_folder_without_any_server(browser, site, explorers
 
 def test_an_explorer_follows_the_theme(opened):
     page, root, _ = opened("weight_threshold", color_scheme="dark")
-    colour = "(e) => getComputedStyle(e).backgroundColor"
-    dark = root.evaluate(colour)
+    color = "(e) => getComputedStyle(e).backgroundColor"
+    dark = root.evaluate(color)
     pixels = "(c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).join()"
     canvas = root.locator("canvas").first
     drawn = canvas.evaluate(pixels) if canvas.count() else ""

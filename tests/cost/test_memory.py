@@ -11,7 +11,7 @@ def peak_values(model, input_shape) -> float:
     return count(model, input_shape).peak_activation_nbytes / 4
 
 
-def test_a_chain_holds_the_input_and_two_neighbours():
+def test_a_chain_holds_the_input_and_two_neighbors():
     # 10 -> 30 -> 20 -> 5. While the second layer runs, the input (held by the caller), 30 and 20 are alive.
     assert peak_values(nn.Sequential(nn.Linear(10, 30), nn.Linear(30, 20), nn.Linear(20, 5)), (10,)) == 10 + 30 + 20
 

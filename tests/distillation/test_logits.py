@@ -57,8 +57,8 @@ def test_gradient_is_t_times_the_difference_of_the_probabilities():
 def test_at_high_temperature_it_matches_centred_logits():
     student, teacher, _ = logits()
     (gradient,) = torch.autograd.grad(distillation_loss(student, teacher, temperature=1e4), student)
-    centred = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
-    torch.testing.assert_close(gradient, centred.detach() / (6 * 4), rtol=1e-2, atol=1e-4)
+    centered = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
+    torch.testing.assert_close(gradient, centered.detach() / (6 * 4), rtol=1e-2, atol=1e-4)
 
 
 def test_ends_of_the_weight_and_the_default():

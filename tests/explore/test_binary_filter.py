@@ -183,8 +183,8 @@ def test_the_charts_hold_the_weights_the_errors_and_the_sums(page):
         assert np.abs(counts - np.histogram(w, edges)[0]).sum() <= 4, "but for numbers at an edge"
         assert [m["x"] for m in histogram["markers"]] == [-answer["results"]["alpha"], answer["results"]["alpha"]]
         threshold = 0.7 * np.abs(w).mean()
-        centres = (edges[1:] + edges[:-1]) / 2
-        assert histogram.get("off") == (list(np.abs(centres) <= threshold) if state["weights"] == "ternary" else None)
+        centers = (edges[1:] + edges[:-1]) / 2
+        assert histogram.get("off") == (list(np.abs(centers) <= threshold) if state["weights"] == "ternary" else None)
         *curves, least = errors["series"]
         for i, kind in enumerate(binary_filter.WEIGHTS):
             b, best = defined(w, kind)

@@ -31,7 +31,7 @@ def weights():
         "islands": np.concatenate([c + rng.normal(size=150) * 1e-4 for c in (-3, -0.5, 2, 2.5)]),
         "ties": rng.integers(-300, 301, 3000) / 64,
         "far": 1000 + rng.random(400),
-        "neighbours": np.concatenate([many, np.nextafter(many[::50], np.float32(np.inf))]),  # means round to the lower
+        "neighbors": np.concatenate([many, np.nextafter(many[::50], np.float32(np.inf))]),  # means round to the lower
     }
 
 

@@ -76,7 +76,7 @@ def test_weight_threshold_removes_what_the_library_removes(compute, network):
     names = ["all layers", *weights]
     states = [{"k": k, "layer": name} for k, name in itertools.product(thresholds, names)]
     for state, answer in zip(states, compute(widget, states), strict=True):
-        pruned, report = magnitude.prune_by_sigma(network, state["k"], centre="zero")
+        pruned, report = magnitude.prune_by_sigma(network, state["k"], center="zero")
         rows = [row for row in report.rows if state["layer"] in ("all layers", row.layer)]
         found, kept, total = answer["results"], sum(r.kept for r in rows), sum(r.weights for r in rows)
         assert found["kept"] == kept

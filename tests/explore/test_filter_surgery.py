@@ -104,7 +104,7 @@ def test_without_recovery_there_is_no_number(compute, vgg):
 
 
 def test_the_maps_on_the_page_are_the_maps(browser, vgg):
-    """Pixels of the chosen image: what is positive in one colour, by its share of what is drawn in full colour."""
+    """Pixels of the chosen image: what is positive in one color, by its share of what is drawn in full color."""
     given = arguments(16, ORDERS)
     given["maps"] = np.random.default_rng(1).normal(size=(2, 16, 3, 4))
     widget = filter_surgery.explorer(**given, **vgg)
@@ -116,9 +116,9 @@ def test_the_maps_on_the_page_are_the_maps(browser, vgg):
     page.close()
     maps = given["maps"]
     reach = maps.max() - maps.min()
-    peak = np.quantile(np.abs(maps), 0.99)  # full colour
+    peak = np.quantile(np.abs(maps), 0.99)  # full color
     assert np.abs(drawn[..., 3] / 255 * peak - np.abs(maps[1]).clip(max=peak)).max() <= 2 * reach / 255
-    blue = drawn[..., 2] > drawn[..., 0]  # the colour of plus
+    blue = drawn[..., 2] > drawn[..., 0]  # the color of plus
     clear = drawn[..., 3] > 10
     assert (blue == (maps[1] > 0))[clear].all() and clear.mean() > 0.8
 

@@ -135,8 +135,8 @@ def test_the_charts_hold_the_numbers_the_levels_and_the_errors(page, widget, ans
         lowest = -len(ticks) // 2 + 1 if state["grid"] == "symmetric" else 0  # of the codes
         assert levels[codes.long() - lowest] == pytest.approx(rounded.numpy(), rel=1e-6, abs=1e-9 * scale.item())
         assert edges[0] <= min(x.min(), levels[0]) and edges[120] >= max(x.max(), levels[-1]) - 1e-12
-        centres = (edges[:120] + edges[1:121]) / 2
-        beyond = np.maximum(levels[0] - centres, centres - levels[-1]) / scale.item() - 0.5
+        centers = (edges[:120] + edges[1:121]) / 2
+        beyond = np.maximum(levels[0] - centers, centers - levels[-1]) / scale.item() - 0.5
         assert (off == (beyond > 0))[np.abs(beyond) > 1e-6].all()
         assert off[counts > 0].any() <= (not inside_grid.all())
         assert bars["values"] == [answer["results"][name] for name in ("rounding", "predicted", "clipping")]

@@ -40,9 +40,9 @@ def test_parameters(model, expected):
 def test_vgg_small_by_hand():
     widths = [1, 16, 16, 32, 32, 64, 64, 64]
     convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
-    normalisation = 2 * sum(widths[1:])
+    normalization = 2 * sum(widths[1:])
     classifier = (64 * 3 * 3 + 1) * 64 + 65 * 10
-    assert parameters(vgg_small()) == convolutions + normalisation + classifier == 146_586
+    assert parameters(vgg_small()) == convolutions + normalization + classifier == 146_586
 
 
 @pytest.mark.parametrize("name", NAMES)

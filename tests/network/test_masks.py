@@ -120,7 +120,7 @@ def test_finalize_leaves_the_masked_network_working(network):
     torch.testing.assert_close(plain(images), before)
     assert torch.equal(plain[4].weight, again[4].weight)
     assert list(masks.masks(masked)) == ["0", "4"]
-    # and one of two copies may be finalised while the other goes on
+    # and one of two copies may be finalized while the other goes on
     assert list(masks.masks(copy.deepcopy(masked))) == ["0", "4"]
 
 

@@ -10,7 +10,7 @@ from compress_lib.pruning.weights import magnitude
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, with statistics that make its normalisations do something."""
+    """The model in evaluation mode, with statistics that make its normalizations do something."""
     torch.manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -89,8 +89,8 @@ WAYS = {
     "functional dropout": (lambda m, y, x: F.dropout(m.bn(y), 0.5, m.training), lambda m, y: m.bn(y)),
     "relu6 by clamping": (lambda m, y, x: m.bn(y).clamp(0, 6), lambda m, y: m.bn(y).clamp(0, 6)),
     "prelu": (lambda m, y, x: m.prelu(m.bn(y)), lambda m, y: m.prelu(m.bn(y))),
-    "normalisation last": (lambda m, y, x: m.bn(y.relu()), lambda m, y: m.bn(y.relu())),
-    "two normalisations": (lambda m, y, x: m.bn2(m.bn(y)), lambda m, y: m.bn2(m.bn(y))),
+    "normalization last": (lambda m, y, x: m.bn(y.relu()), lambda m, y: m.bn(y.relu())),
+    "two normalizations": (lambda m, y, x: m.bn2(m.bn(y)), lambda m, y: m.bn2(m.bn(y))),
     "pool": (lambda m, y, x: F.max_pool2d(m.bn(y), 2).relu(), lambda m, y: m.bn(y)),
     "flatten": (lambda m, y, x: m.bn(y).flatten(1).relu(), lambda m, y: m.bn(y)),
     "softmax": (lambda m, y, x: m.bn(y).softmax(1), lambda m, y: m.bn(y)),
@@ -160,7 +160,7 @@ def test_kinds_of_layers(layer, norm, shape):
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def test_uint8_images_are_normalised(fashion):
+def test_uint8_images_are_normalized(fashion):
     model, images = zoo.load("lenet-5"), fashion[0][:3]
     found = record(model, images)["conv1"].activations
     assert torch.allclose(found, model.conv1((images / 255 - 0.2860) / 0.3530).detach(), atol=1e-5)

@@ -1,6 +1,6 @@
 """The same weights in our architectures and in torchvision's or timm's give the same outputs.
 
-A key map turns our names into the peer's. Weights are random, normalisations included, and of a size that keeps the
+A key map turns our names into the peer's. Weights are random, normalizations included, and of a size that keeps the
 signal alive. Both networks are made without memory for weights, and then share the same tensors.
 """
 
@@ -29,7 +29,7 @@ def random_state(network: nn.Module) -> dict[str, Tensor]:
             state[name] = torch.tensor(1)
         elif tensor.dim() > 1:
             state[name] = torch.randn(tensor.shape, generator=generator) * math.sqrt(2 / tensor[0].numel())
-        else:  # a bias or a shift if it is centred, a scale or a variance if not
+        else:  # a bias or a shift if it is centered, a scale or a variance if not
             state[name] = uniform + 0.5 if name.endswith(("weight", "running_var")) else 0.4 * uniform - 0.2
     return state
 
@@ -112,7 +112,7 @@ def test_shufflenet_v2(scale):
     places = [None, None, *(f"stage{stage}.{i}" for stage, depth in ((2, 4), (3, 8), (4, 4)) for i in range(depth))]
 
     def split_unit(match: re.Match) -> str:
-        # Theirs lists convolutions, normalisations and ReLUs one after the other; there is none after the depthwise
+        # Theirs lists convolutions, normalizations and ReLUs one after the other; there is none after the depthwise
         # one.
         number, branch, step, layer = int(match[1]), match[2], int(match[3]), int(match[4])
         starts = (0, 2) if branch == "shortcut" else (0, 3, 5)
@@ -162,7 +162,7 @@ def test_alexnet():
 
 
 def test_inception_v1():
-    """torchvision's module has 3×3 filters in the third branch, normalisations, no biases: all told to change."""
+    """torchvision's module has 3×3 filters in the third branch, normalizations, no biases: all told to change."""
 
     def conv(in_channels: int, channels: int, kernel_size: int, padding: int = 0) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(in_channels, channels, kernel_size, padding=padding), nn.ReLU())

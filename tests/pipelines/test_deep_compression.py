@@ -74,7 +74,7 @@ def test_a_call_that_was_finished_is_not_trained_again(dense, fashion, compresse
 
 
 def test_what_is_done_before_sharing_lies_between_pruning_and_sharing(fashion):
-    """Folded normalisations: after pruning, whose zeros stay, and before sharing, whose values stay shared."""
+    """Folded normalizations: after pruning, whose zeros stay, and before sharing, whose values stay shared."""
     torch.manual_seed(0)
     model, keep = zoo.build("squeezenet-small"), {"features.2.expand3x3.0": 0.25, "scores": 0.5}
     seen = []

@@ -1,6 +1,6 @@
 // The charts an explorer draws, as plain SVG, and the number formats of the book.
 // A chart is an object {type, title, description, wide?, ...}; draw(chart, width) returns an HTML element.
-// Colours come from explorer.css; series also differ by dash and marker, so that charts read in grey.
+// Colors come from explorer.css; series also differ by dash and marker, so that charts read in gray.
 
 const NBSP = "\u00a0";
 const MINUS = "\u2212";
@@ -176,12 +176,12 @@ function bars(chart, width) {
 }
 
 /**
- * {images: [{label, values, rows, cols, off?: faint and crossed out}], max?: the magnitude drawn in full colour}
- * One colour above zero, another below, blank at zero; `colours` is {plus: "rgb(...)", minus: "rgb(...)"}.
+ * {images: [{label, values, rows, cols, off?: faint and crossed out}], max?: the magnitude drawn in full color}
+ * One color above zero, another below, blank at zero; `colors` is {plus: "rgb(...)", minus: "rgb(...)"}.
  */
-function grid(chart, width, colours) {
+function grid(chart, width, colors) {
   const peak = chart.max ?? Math.max(...chart.images.flatMap((image) => Array.from(image.values, Math.abs)), 1e-12);
-  const [plus, minus] = [colours.plus, colours.minus].map((colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number));
+  const [plus, minus] = [colors.plus, colors.minus].map((color) => color.match(/[\d.]+/g).slice(0, 3).map(Number));
   const list = document.createElement("div");
   list.className = "ex-grid";
   list.style.setProperty("--ex-cell", `${width < 400 || chart.images.length > 20 ? 66 : 84}px`);
@@ -205,11 +205,11 @@ function grid(chart, width, colours) {
 const CHARTS = { line, histogram, tiles, bars, grid };
 
 /** The chart under its title, drawn `width` pixels wide. */
-export function draw(chart, width, colours) {
+export function draw(chart, width, colors) {
   const holder = document.createElement("div");
   holder.className = chart.wide ? "ex-chart ex-wide" : "ex-chart";
   holder.append(Object.assign(document.createElement("p"), { textContent: chart.title, className: "ex-chart-title" }));
-  const drawn = CHARTS[chart.type](chart, Math.max(240, Math.round(width)), colours);
+  const drawn = CHARTS[chart.type](chart, Math.max(240, Math.round(width)), colors);
   if (typeof drawn === "string") holder.insertAdjacentHTML("beforeend", drawn);
   else holder.append(drawn);
   return holder;

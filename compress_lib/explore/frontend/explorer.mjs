@@ -116,16 +116,16 @@ async function render({ model, el }) {
   root.setAttribute("aria-labelledby", titleId);
 
   let answer;
-  /** A colour of explorer.css as "rgb(...)", for the canvases. */
+  /** A color of explorer.css as "rgb(...)", for the canvases. */
   function resolve(name) {
     charts.style.color = `var(--ex-${name})`;
     const { color } = getComputedStyle(charts);
     charts.style.color = "";
     return color;
   }
-  /** Draw the charts for the width and the colours of the page as it is now. */
+  /** Draw the charts for the width and the colors of the page as it is now. */
   function redraw() {
-    const colours = { plus: resolve("plus"), minus: resolve("minus") };
+    const colors = { plus: resolve("plus"), minus: resolve("minus") };
     const gap = 24;
     const columns = charts.clientWidth >= 560 && (answer.charts ?? []).length > 1 ? 2 : 1;
     const width = (charts.clientWidth - gap * (columns - 1)) / columns;
@@ -134,7 +134,7 @@ async function render({ model, el }) {
       if (holder.scrollWidth > holder.clientWidth) holder.tabIndex = 0; // so that keys can scroll it
       else holder.removeAttribute("tabindex");
     }
-    charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, chart.wide ? charts.clientWidth : width, colours)));
+    charts.replaceChildren(...(answer.charts ?? []).map((chart) => draw(chart, chart.wide ? charts.clientWidth : width, colors)));
   }
   function update() {
     const state = model.get("state");
@@ -164,13 +164,13 @@ async function render({ model, el }) {
     width = charts.clientWidth;
   });
   resized.observe(charts);
-  const recoloured = new MutationObserver(redraw);
-  recoloured.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  recoloured.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const recolored = new MutationObserver(redraw);
+  recolored.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  recolored.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   return () => {
     model.off("change:state", update);
     resized.disconnect();
-    recoloured.disconnect();
+    recolored.disconnect();
   };
 }
 

@@ -1,7 +1,7 @@
 """Sorted float32 numbers in about two bytes each, nothing lost: a tensor for an explorer to which order is no matter.
 
 Read as integers, floats of one sign ascend as their magnitudes do. So sorted floats become ascending integers, and the
-gaps between neighbours are small: each is written as groups of seven bits, the lowest first, a byte per group, with
+gaps between neighbors are small: each is written as groups of seven bits, the lowest first, a byte per group, with
 the eighth bit set where another group follows. ``explorer.mjs`` has the reader.
 """
 

@@ -123,13 +123,13 @@ def prune_by_threshold(
 
 
 def prune_by_sigma(
-    model: nn.Module, k: float | Mapping[str, float], *, centre: str = "mean", exclude: Collection[str] = ()
+    model: nn.Module, k: float | Mapping[str, float], *, center: str = "mean", exclude: Collection[str] = ()
 ) -> tuple[nn.Module, Report]:
-    """Remove the weights within k standard deviations of the centre of their layer.
+    """Remove the weights within k standard deviations of the center of their layer.
 
-    - ``centre="mean"``, the kσ rule: keep ``|w − μ| > k·σ``. Of normally distributed weights k = 1, 2, 3 keeps 31.73,
+    - ``center="mean"``, the kσ rule: keep ``|w − μ| > k·σ``. Of normally distributed weights k = 1, 2, 3 keeps 31.73,
       4.55 and 0.27 %.
-    - ``centre="zero"``, Han's rule: keep ``|w| ≥ k·σ``; k is the paper's quality parameter q.
+    - ``center="zero"``, Han's rule: keep ``|w| ≥ k·σ``; k is the paper's quality parameter q.
 
     μ and σ are the mean and the standard deviation (divisor n) of the weights that the layer has left.
 
@@ -139,7 +139,7 @@ def prune_by_sigma(
         Left as it is.
     k : float or mapping of str to float
         One k ≥ 0 for all layers, or one per layer name; layers that the mapping does not name are left alone.
-    centre : {"mean", "zero"}
+    center : {"mean", "zero"}
         Which of the two rules.
     exclude : collection of str
         Layers to leave alone. A small output layer belongs here: a few survivors cannot tell its classes apart.
@@ -152,10 +152,10 @@ def prune_by_sigma(
     Raises
     ------
     TypeError, ValueError
-        For a negative or non-finite k, an unknown centre or layer name, non-finite weights, or nothing to prune.
+        For a negative or non-finite k, an unknown center or layer name, non-finite weights, or nothing to prune.
     """
-    if centre not in ("mean", "zero"):
-        raise ValueError(f"centre must be 'mean' or 'zero', got {centre!r}")
+    if center not in ("mean", "zero"):
+        raise ValueError(f"center must be 'mean' or 'zero', got {center!r}")
     weights = _weights(model, exclude)
     keeps, thresholds = {}, {}
     for name, multiple in _per_layer(k, "k", weights, checks.non_negative).items():
@@ -163,11 +163,11 @@ def prune_by_sigma(
         weight = weight.double()
         left = weight[mask]
         thresholds[name] = threshold = multiple * left.std(correction=0).item()
-        if centre == "mean":
+        if center == "mean":
             keeps[name] = (weight - left.mean()).abs() > threshold
         else:
             keeps[name] = weight.abs() >= threshold
-    what = "|w − mean| ≤ k·σ" if centre == "mean" else "|w| < k·σ"
+    what = "|w − mean| ≤ k·σ" if center == "mean" else "|w| < k·σ"
     return _apply(model, keeps, thresholds, exclude, f"Pruning of {what}")
 
 

@@ -159,7 +159,7 @@ def fit(
 
 
 def codeword_steps(gram: Tensor, residual: Tensor, codes: Tensor, k: int) -> Tensor:
-    """What to add to the codewords of a sub-space to minimise the objective, given the codes.
+    """What to add to the codewords of a sub-space to minimize the objective, given the codes.
 
     Parameters
     ----------

@@ -372,7 +372,7 @@ def test_recalibration_repairs_statistics_that_are_wrong(fashion):
 
 
 def test_recalibration_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
+    with pytest.raises(ValueError, match="Sequential has no batch normalization"):
         recalibrate_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)), IMAGES)
     with pytest.raises(ValueError, match="images is empty"):
         recalibrate_batch_norm(network(), IMAGES[:0])

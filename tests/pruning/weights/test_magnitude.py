@@ -192,7 +192,7 @@ def test_threshold_per_layer(unchanged):
 @pytest.mark.parametrize("k", [0, 0.5, 1, 2.5])
 def test_sigma_by_hand(unchanged, k):
     about_mean, mean_report = magnitude.prune_by_sigma(unchanged, k)
-    about_zero, zero_report = magnitude.prune_by_sigma(unchanged, k, centre="zero")
+    about_zero, zero_report = magnitude.prune_by_sigma(unchanged, k, center="zero")
     for i, name in enumerate(LAYERS):
         weight = unchanged.get_submodule(name).weight.detach().numpy().astype(np.float64)
         sigma = np.sqrt(((weight - weight.mean()) ** 2).mean())
@@ -207,14 +207,14 @@ def test_sigma_of_half_precision_weights_is_computed_in_double():
     model = nn.Sequential(nn.Linear(200, 100, bias=False)).half()
     weight = model[0].weight.detach().numpy().astype(np.float64)
     for k in (0.5, 1, 1.5):
-        mask = masks.masks(magnitude.prune_by_sigma(model, k, centre="zero")[0])["0"]
+        mask = masks.masks(magnitude.prune_by_sigma(model, k, center="zero")[0])["0"]
         assert np.array_equal(mask.numpy(), np.abs(weight) >= k * weight.std())
 
 
 def test_the_two_centres_differ_where_the_mean_is_not_zero():
     model = linear([[9.0, 10.0, 11.0, 10.0, 10.0]])
     assert masks.masks(magnitude.prune_by_sigma(model, 1)[0])["0"].tolist() == [[True, False, True, False, False]]
-    assert masks.masks(magnitude.prune_by_sigma(model, 1, centre="zero")[0])["0"].all()
+    assert masks.masks(magnitude.prune_by_sigma(model, 1, center="zero")[0])["0"].all()
 
 
 # The fraction beyond k standard deviations, in closed form: erfc(k/√2) for a Gaussian; a Laplace distribution of scale
@@ -241,7 +241,7 @@ def test_fraction_beyond_k_sigma(distribution, kept, k):
 def test_sigma_is_of_the_weights_that_are_left():
     weight = torch.tensor([[0.1, -0.1, 5.0, -6.0, 7.0, -9.0]])
     once, _ = magnitude.prune_by_threshold(linear(weight), 1)
-    _, report = magnitude.prune_by_sigma(once, 1, centre="zero")
+    _, report = magnitude.prune_by_sigma(once, 1, center="zero")
     assert report.rows[0].threshold == pytest.approx(np.std([5.0, -6.0, 7.0, -9.0]))
 
 
@@ -382,7 +382,7 @@ def test_layers_named_by_a_mapping_must_exist(unchanged):
 
 def test_unknown_centre(unchanged):
     with pytest.raises(ValueError, match="'mean' or 'zero', got 'median'"):
-        magnitude.prune_by_sigma(unchanged, 1, centre="median")
+        magnitude.prune_by_sigma(unchanged, 1, center="median")
 
 
 def test_shared_weights_are_left_alone():

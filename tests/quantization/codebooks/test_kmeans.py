@@ -161,7 +161,7 @@ def test_runs_without_empty_ones_cut_the_worst_first():
     assert line.errors(np.array([0, 2, 6])).tolist() == pytest.approx([0.5, 700.75])
 
 
-def test_runs_of_one_weight_are_exact_and_neighbouring_numbers_can_be_parted():
+def test_runs_of_one_weight_are_exact_and_neighboring_numbers_can_be_parted():
     line = SortedWeights(normal(101, dtype=torch.float64) / 3, 2)
     assert np.array_equal(line.means(np.arange(102)), line.values)
     line = SortedWeights(torch.tensor([1, np.nextafter(1, 2)], dtype=torch.float64), 2)
@@ -209,8 +209,8 @@ def test_a_tie_goes_to_the_lower_centroid_and_rounding_breaks_none(weights, data
     assert torch.equal(codes.long(), expected)
     assert kmeans.nearest(torch.tensor([1.0]), torch.tensor([0.0, 2.0])).item() == 0
     step = 2.0**-23  # the midpoint of these two is no float32, and the nearest that is one is the upper of them
-    neighbours = torch.tensor([1 + step, 1 + 2 * step])
-    assert kmeans.nearest(neighbours, neighbours).tolist() == [0, 1]
+    neighbors = torch.tensor([1 + step, 1 + 2 * step])
+    assert kmeans.nearest(neighbors, neighbors).tolist() == [0, 1]
 
 
 def test_bad_weights_and_arguments_are_refused():
