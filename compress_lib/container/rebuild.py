@@ -32,7 +32,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
         if parametrize.is_parametrized(module):
             raise ValueError(
                 f"model must be plain, but its layer {name!r} is parametrized: bake that in first, with "
-                "masks.finalize or with deploy of its method"
+                "masks.deploy or with deploy of its method"
             )
     tensors = model.state_dict(keep_vars=True)
     for name, value in tensors.items():

@@ -165,7 +165,8 @@ def rows(name: str, **options: Any) -> list[dict]:
     if unknown := options.keys() - zoo.options(name).keys():
         raise ValueError(f"{name} has no option {min(unknown)!r}; it has {', '.join(zoo.options(name))}")
     wanted = {"architecture": name, "options": zoo.options(name) | options, **LENGTH}
-    if not (found := ledger.read(recipe=wanted)):
+    chapter, _ = FAMILIES[name]
+    if not (found := ledger.read(chapter, recipe=wanted)):
         raise ValueError(f"nobody has measured {name} with {options}; python -m compress_lib compact {name} does")
     return found
 

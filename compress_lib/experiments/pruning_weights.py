@@ -74,7 +74,7 @@ def measure(
         sparsity = {layer: values[t] for layer, values in steps.items()}
         model, report = magnitude.prune(model, sparsity, scope="layer")
         history += training.fit(model, *train, seed=seed * 1000 + t, **harness.fit_settings(recipe))
-    sparse, converted = csr.convert(masks.finalize(model))
+    sparse, converted = csr.deploy(masks.deploy(model))
 
     compared = harness.compare(dense, sparse, test)
     keeping = "the paper's keep rates" if keep == PAPER_KEEP.get(name) else f"keep {harness.text(keep)}"

@@ -2,7 +2,7 @@
 
 A pruned weight is ``mask * original``. The mask is a parametrization (``torch.nn.utils.parametrize``), so every use of
 ``layer.weight`` sees the zeros, the gradient of a removed weight is exactly zero, and the surviving weights train on
-from their values. `finalize` bakes the zeros in and returns an ordinary dense network.
+from their values. `deploy` bakes the zeros in and returns an ordinary dense network.
 
 A mask makes nothing smaller or faster: it is one more boolean per weight to store and one more pass over the weights
 per step.
@@ -98,7 +98,7 @@ def sparsity(model: nn.Module) -> float:
     return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
 
 
-def finalize(model: nn.Module) -> nn.Module:
+def deploy(model: nn.Module) -> nn.Module:
     """A plain dense copy of a masked model: the zeros baked in, the masks gone.
 
     Its state dict has the names, the order and the shapes of the network before pruning. A model without masks is

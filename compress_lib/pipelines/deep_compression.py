@@ -116,7 +116,7 @@ def compress(
     for step, sparsity in enumerate(sparsities):
         pruned, _ = magnitude.prune(pruned, sparsity, scope="layer")
         fit(pruned, f"round-{step}", epochs, seed * 1000 + step, lr)
-    pruned = masks.finalize(pruned)
+    pruned = masks.deploy(pruned)
     pruned = stage("pruned", pruned if before_sharing is None else before_sharing(pruned))
     shared, report = kmeans.convert(pruned, centroids)
     stage("shared", kmeans.deploy(shared))

@@ -283,10 +283,10 @@ def test_what_cannot_be_saved(path):
     for parametrized in (masked, shared, normed):
         with pytest.raises(
             ValueError,
-            match="model must be plain, but its layer '0' is parametrized: .* masks.finalize or with deploy of",
+            match="model must be plain, but its layer '0' is parametrized: .* masks.deploy or with deploy of",
         ):
             container.save(parametrized, path)
-    container.save(masks.finalize(masked), path.with_name("plain"))
+    container.save(masks.deploy(masked), path.with_name("plain"))
     for other, error, message in (
         ("model", TypeError, "model must be an nn.Module, got str"),
         (nn.Linear(3, 3, dtype=torch.complex128), TypeError, "model has 'weight', which cannot be stored"),

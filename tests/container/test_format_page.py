@@ -213,7 +213,7 @@ def test_a_dense_network(tmp_path, name):
 
 def test_a_pruned_network_with_shared_weights(tmp_path):
     pruned, _ = magnitude.prune(zoo.load("lenet-300-100"), {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}, scope="layer")
-    shared, _ = kmeans.convert(masks.finalize(pruned), 16)
+    shared, _ = kmeans.convert(masks.deploy(pruned), 16)
     model = kmeans.deploy(shared)
     _, coded, size = saved_and_read(model, tmp_path)
     _, plain, plain_size = saved_and_read(model, tmp_path, huffman=False)

@@ -53,7 +53,7 @@ def arguments(model):
 @pytest.fixture(scope="module")
 def lenet():
     model, _ = magnitude.prune(zoo.load("lenet-300-100"), {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}, scope="layer")
-    return masks.finalize(model)
+    return masks.deploy(model)
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_what_the_hidden_original_of_a_removed_weight_becomes_does_not_matter(ne
     assert torch.equal(masked[4].weight, expected)
     masked(torch.randn(4, 1, 8, 8)).sum().backward()
     assert masked[4].parametrizations.weight.original.grad.isfinite().all()
-    assert torch.equal(masks.finalize(masked)[4].weight, expected)
+    assert torch.equal(masks.deploy(masked)[4].weight, expected)
 
 
 def test_training_with_momentum_and_weight_decay_keeps_the_zeros_and_moves_the_rest(network):
@@ -82,7 +82,7 @@ def test_training_with_momentum_and_weight_decay_keeps_the_zeros_and_moves_the_r
         masked(torch.randn(8, 1, 8, 8)).square().mean().backward()
         optimizer.step()
     assert (masked[4].weight[~mask] == 0).all()
-    assert (masks.finalize(masked)[4].weight[~mask] == 0).all()
+    assert (masks.deploy(masked)[4].weight[~mask] == 0).all()
     assert (masked[4].weight != before)[mask].float().mean() > 0.9
 
 
@@ -95,9 +95,9 @@ def test_masks_intersect(network):
     assert len(twice[4].parametrizations.weight) == 1
 
 
-def test_finalize_gives_back_an_ordinary_network(unchanged):
+def test_deploy_gives_back_an_ordinary_network(unchanged):
     keep = halves(unchanged, "0", "4", "6")
-    plain = masks.finalize(masks.apply(unchanged, keep))
+    plain = masks.deploy(masks.apply(unchanged, keep))
     assert [type(m) for m in plain.modules()] == [type(m) for m in unchanged.modules()]
     expected = {name: tensor.clone() for name, tensor in unchanged.state_dict().items()}
     for name, mask in keep.items():
@@ -109,32 +109,32 @@ def test_finalize_gives_back_an_ordinary_network(unchanged):
     assert not any(parametrize.is_parametrized(module) for module in plain.modules())
 
 
-def test_finalize_leaves_the_masked_network_working(network):
+def test_deploy_leaves_the_masked_network_working(network):
     masked = masks.apply(network, halves(network, "0", "4"))
     images = torch.randn(3, 1, 8, 8)
     masked.eval()
     before = masked(images)
-    plain = masks.finalize(masked)
-    again = masks.finalize(masked)
+    plain = masks.deploy(masked)
+    again = masks.deploy(masked)
     assert torch.equal(masked(images), before)
     torch.testing.assert_close(plain(images), before)
     assert torch.equal(plain[4].weight, again[4].weight)
     assert list(masks.masks(masked)) == ["0", "4"]
-    # and one of two copies may be finalized while the other goes on
+    # and one of two copies may be deployed while the other goes on
     assert list(masks.masks(copy.deepcopy(masked))) == ["0", "4"]
 
 
-def test_finalize_without_masks_is_a_copy(unchanged):
-    plain = masks.finalize(unchanged)
+def test_deploy_without_masks_is_a_copy(unchanged):
+    plain = masks.deploy(unchanged)
     assert plain is not unchanged
     assert plain[4].weight is not unchanged[4].weight
     assert torch.equal(plain[4].weight, unchanged[4].weight)
 
 
-def test_finalize_keeps_frozen_weights_frozen_and_modes(network):
+def test_deploy_keeps_frozen_weights_frozen_and_modes(network):
     network.eval()
     network[4].weight.requires_grad_(False)
-    plain = masks.finalize(masks.apply(network, halves(network, "4", "6")))
+    plain = masks.deploy(masks.apply(network, halves(network, "4", "6")))
     assert not plain.training
     assert not plain[4].weight.requires_grad
     assert plain[6].weight.requires_grad
@@ -144,7 +144,7 @@ def test_a_mask_on_a_weight_normalised_layer(network):
     parametrizations.weight_norm(network[4])
     keep = halves(network, "4")
     masked = masks.apply(network, keep)
-    plain = masks.finalize(masked)
+    plain = masks.deploy(masked)
     torch.testing.assert_close(plain[4].weight, network[4].weight * keep["4"])
     assert parametrize.is_parametrized(network[4])
     assert not parametrize.is_parametrized(plain[4])
@@ -168,7 +168,7 @@ def test_a_mask_on_a_model_that_is_one_layer():
     linear = nn.Linear(3, 2)
     masked = masks.apply(linear, {"": torch.zeros(2, 3, dtype=torch.bool)})
     assert torch.equal(masked(torch.randn(5, 3)), linear.bias.expand(5, 2))
-    assert type(masks.finalize(masked)) is nn.Linear
+    assert type(masks.deploy(masked)) is nn.Linear
 
 
 def test_sparsity_counts_zeros_masked_or_baked_in(network):
@@ -178,7 +178,7 @@ def test_sparsity_counts_zeros_masked_or_baked_in(network):
     total = 36 + 2880 + 200
     assert masks.sparsity(network) == 0
     assert masks.sparsity(masked) == pytest.approx(zeros / total)
-    assert masks.sparsity(masks.finalize(masked)) == pytest.approx(zeros / total)
+    assert masks.sparsity(masks.deploy(masked)) == pytest.approx(zeros / total)
 
 
 def test_bad_masks_are_refused(unchanged):

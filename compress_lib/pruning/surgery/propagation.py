@@ -169,5 +169,5 @@ def _opaque(layer: nn.Module) -> str:
         return "has a forward hook: remove it first (and what computes its weight)"
     computed = hasattr(layer, "weight") and "weight" not in layer._parameters
     if computed or not type(layer).__module__.startswith("torch.nn.modules."):
-        return "has no plain weight (a mask or a reparametrization: finalize it first)"
+        return "has no plain weight (a mask or a reparametrization: deploy it first)"
     return ""

@@ -83,7 +83,7 @@ class SparseLayer(LayerRow):
     csr_nbytes: int
 
 
-def convert(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.Module, Report]:
+def deploy(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.Module, Report]:
     """Replace the sparse linear layers of a model by `CSRLinear`; torch has no kernel for sparse convolutions.
 
     Parameters
@@ -106,7 +106,7 @@ def convert(model: nn.Module, *, min_sparsity: float | None = None) -> tuple[nn.
     """
     if min_sparsity is not None:
         checks.fraction("min_sparsity", min_sparsity, below_one=False)
-    converted = masks.finalize(model)
+    converted = masks.deploy(model)
     rows, skipped, replacements = [], {}, []
     for name, module in converted.named_modules():
         if next(module.parameters(recurse=False), None) is None:

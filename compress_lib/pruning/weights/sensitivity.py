@@ -129,7 +129,7 @@ def scan(
 
 
 def _score(evaluate: Callable[[nn.Module], float], model: nn.Module, what: str) -> float:
-    score = float(evaluate(masks.finalize(model)))
+    score = float(evaluate(masks.deploy(model)))
     if not math.isfinite(score):
         raise ValueError(f"evaluate returned {score} for {what}; a score must be finite")
     return score

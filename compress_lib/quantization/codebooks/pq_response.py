@@ -85,7 +85,7 @@ def quantize(
         raise ValueError(f"sweeps must be at least 1, got {sweeps}")
     if not ridge >= 0:
         raise ValueError(f"ridge must be at least 0, got {ridge}")
-    reference = masks.finalize(model).eval()
+    reference = masks.deploy(model).eval()
     plain, report = product.quantize(reference, sizes, seed=seed)
     quantized = copy.deepcopy(reference)
     order = watching.in_order(quantized, [row.layer for row in report.rows], images)

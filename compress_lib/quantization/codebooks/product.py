@@ -174,7 +174,7 @@ def quantize(
     TypeError, ValueError
         For layers that a mapping names and that do not exist, or to which their sizes cannot be applied.
     """
-    quantized = masks.finalize(model)
+    quantized = masks.deploy(model)
     layers = targets.prunable(quantized)
     named = isinstance(sizes, Mapping)
     wanted = sizes if isinstance(sizes, Mapping) else dict.fromkeys(layers, sizes)

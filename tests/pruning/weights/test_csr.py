@@ -267,7 +267,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 def test_convert_keeps_the_function_and_says_what_it_left(unchanged):
     pruned, _ = magnitude.prune(unchanged, {"0": 0.9, "4": 0.9, "6": 0.1}, scope="layer")
     pruned.eval()
-    converted, report = csr.convert(pruned)
+    converted, report = csr.deploy(pruned)
     images = torch.randn(4, 1, 8, 8)
     torch.testing.assert_close(converted(images), pruned(images))
     assert [type(converted[i]) for i in (0, 4, 6)] == [nn.Conv2d, CSRLinear, nn.Linear]
@@ -286,22 +286,22 @@ def test_convert_keeps_the_function_and_says_what_it_left(unchanged):
 
 def test_convert_above_a_sparsity(network):
     pruned, _ = magnitude.prune(network, {"4": 0.9, "6": 0.5}, scope="layer")
-    assert [row.layer for row in csr.convert(pruned, min_sparsity=0.5)[1].rows] == ["4", "6"]
-    converted, report = csr.convert(pruned, min_sparsity=0.95)
+    assert [row.layer for row in csr.deploy(pruned, min_sparsity=0.5)[1].rows] == ["4", "6"]
+    converted, report = csr.deploy(pruned, min_sparsity=0.95)
     assert report.rows == []
     assert report.skipped["4"] == "sparsity 90.00% is below 95.00%"
     assert type(converted[4]) is nn.Linear
     assert "Skipped" in str(report)
     with pytest.raises(ValueError, match=r"min_sparsity must be in \[0, 1\], got 1.5"):
-        csr.convert(pruned, min_sparsity=1.5)
+        csr.deploy(pruned, min_sparsity=1.5)
 
 
 def test_convert_a_model_that_is_one_layer_and_one_that_uses_a_layer_twice():
     linear = sparse_linear(8, 8, 0.9)
-    alone, _ = csr.convert(linear)
+    alone, _ = csr.deploy(linear)
     assert type(alone) is CSRLinear
     twice = nn.Sequential(linear, nn.ReLU(), linear)
-    converted, report = csr.convert(twice)
+    converted, report = csr.deploy(twice)
     assert converted[0] is converted[2]
     assert type(converted[0]) is CSRLinear
     assert len(report.rows) == 1
@@ -313,7 +313,7 @@ def test_a_subclass_of_linear_is_left_alone():
     attention = nn.MultiheadAttention(4, 2)
     with torch.no_grad():
         attention.out_proj.weight.zero_()
-    converted, report = csr.convert(attention, min_sparsity=0)
+    converted, report = csr.deploy(attention, min_sparsity=0)
     assert report.rows == []
     assert "out_proj" in report.skipped
     x = torch.randn(3, 1, 4)

@@ -324,7 +324,7 @@ def test_zeros_may_be_clustered_too():
     assert len(clustered.weight.unique()) == 4
 
 
-def test_finalize_gives_back_an_ordinary_network_and_leaves_the_shared_one_working():
+def test_deploy_gives_back_an_ordinary_network_and_leaves_the_shared_one_working():
     model = network().eval()
     masked, _ = magnitude.prune(model, 0.5)
     shared, _ = kmeans.convert(masked, 8)
