@@ -135,7 +135,7 @@ def test_objective_is_what_is_minimized(fashion):
     assert all((p - 1).abs().max() < 1e-2 for p in model.parameters())
 
 
-def test_after_step_sees_every_step_of_the_optimiser_and_may_change_the_weights(fashion):
+def test_after_step_sees_every_step_of_the_optimizer_and_may_change_the_weights(fashion):
     images, labels = fashion
     settings = {"epochs": 2, "seed": 0, "batch_size": 250, "momentum": 0.0, "weight_decay": 0.0, "progress": False}
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

@@ -54,7 +54,7 @@ def test_gradient_is_t_times_the_difference_of_the_probabilities():
     assert torch.autograd.gradcheck(lambda z: distillation_loss(z, teacher, torch.zeros(6).long()), student)
 
 
-def test_at_high_temperature_it_matches_centred_logits():
+def test_at_high_temperature_it_matches_centered_logits():
     student, teacher, _ = logits()
     (gradient,) = torch.autograd.grad(distillation_loss(student, teacher, temperature=1e4), student)
     centered = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))

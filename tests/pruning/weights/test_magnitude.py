@@ -211,7 +211,7 @@ def test_sigma_of_half_precision_weights_is_computed_in_double():
         assert np.array_equal(mask.numpy(), np.abs(weight) >= k * weight.std())
 
 
-def test_the_two_centres_differ_where_the_mean_is_not_zero():
+def test_the_two_centers_differ_where_the_mean_is_not_zero():
     model = linear([[9.0, 10.0, 11.0, 10.0, 10.0]])
     assert masks.masks(magnitude.prune_by_sigma(model, 1)[0])["0"].tolist() == [[True, False, True, False, False]]
     assert masks.masks(magnitude.prune_by_sigma(model, 1, center="zero")[0])["0"].all()
@@ -380,7 +380,7 @@ def test_layers_named_by_a_mapping_must_exist(unchanged):
         magnitude.prune(unchanged, {"4": 0.5}, scope="layer", exclude=["4"])
 
 
-def test_unknown_centre(unchanged):
+def test_unknown_center(unchanged):
     with pytest.raises(ValueError, match="'mean' or 'zero', got 'median'"):
         magnitude.prune_by_sigma(unchanged, 1, center="median")
 
