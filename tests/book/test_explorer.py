@@ -368,7 +368,7 @@ def test_the_squeeze_ratios_on_the_page_have_the_accuracies_of_the_ledger(opened
     rows = json.loads((ROOT / "results" / "ledger" / "13-squeezenet.json").read_text(encoding="utf-8"))
     for ratio in (0.125, 0.25, 0.5, 1.0):
         wanted = zoo.options("squeezenet-small") | {"squeeze_ratio": ratio}
-        measured = [row["accuracy_after"] for row in rows if row["details"].get("options") == wanted]
+        measured = [row["accuracy_after"] for row in rows if row["recipe"].get("options") == wanted]
         choose(root, traits, traits["state"] | {"ratio": ratio, "percent": 50})
         assert numbers(root)["accuracy"] == pytest.approx(sum(measured) / len(measured))
 

@@ -129,7 +129,7 @@ def test_charts_show_the_numbers(answers, widget):
         assert [*bars["values"], sum(bars["values"])] == [part[0] for part in params]
         assert [round(1e6 * value) for value in macs["values"]] == [part[1] for part in params[:-1]]
         assert curves["marker"] == {"x": ratio, "label": "here", "y": [answer["results"]["params"] / 1e6]}
-        for series, percent in zip(curves["series"], (0, 50, 100), strict=True):
+        for series, percent in zip(curves["series"][:3], (0, 50, 100), strict=True):
             assert series["y"] == [found[r, percent]["results"]["params"] / 1e6 for r in squeeze_ratio.RATIOS]
         assert set(curves["series"][3]["y"]) == {cells(answer["tables"][2]["rows"])[1][0] / 1e6}
 
