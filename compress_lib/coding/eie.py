@@ -158,7 +158,7 @@ def _places(matrix: Columns, pe: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Row, column and code of each entry of a PE, padding included."""
     entries, pointers = matrix.entries[pe], matrix.pointers[pe].astype(np.int64)
     column = np.repeat(np.arange(matrix.shape[1]), np.diff(pointers))
-    passed = np.append(0, np.cumsum((entries & _LONGEST) + np.int64(1)))  # rows, over all columns
+    passed = np.append(0, np.cumsum((entries & _LONGEST).astype(np.int64) + 1))  # rows, over all columns
     row = passed[1:] - 1 - passed[pointers[column]]
     return pe + matrix.pes * row, column, entries >> 4
 

@@ -99,11 +99,11 @@ def test_kinds_of_layers(layer, norm, shape, bias, affine):
 
 
 def test_by_hand():
-    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0)).requires_grad_(False)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=1.0)).requires_grad_(False)
     for tensor, value in zip((*model[0].parameters(), *model[1].parameters()), (3.0, 5.0, 7.0, 11.0), strict=True):
         tensor.fill_(value)
     model[1].running_mean.fill_(13)
-    model[1].running_var.fill_(4)
+    model[1].running_var.fill_(3)  # with eps the square of 2
     folded, report = fold(model, torch.ones(1, 1, 2, 2))
     assert folded[0].weight.item() == 7 * 3 / 2
     assert folded[0].bias.item() == 11 + 7 * (5 - 13) / 2
