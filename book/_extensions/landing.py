@@ -79,7 +79,7 @@ class ChapterMap(Measured):
 
 def add_style(app, pagename, templatename, context, doctree) -> None:
     if pagename == app.config.root_doc:
-        app.add_css_file("landing.css")
+        app.add_css_file("landing.css", priority=900)  # after book.css
 
 
 def setup(app):
