@@ -61,9 +61,9 @@ class Drawing:
             self._add("rect", **box, fill=GROUND)
         self._add("rect", **box, fill=color if fill else "none", fill_opacity=fill or None, **_stroke(color, **line))
 
-    def polygon(self, points: Sequence[Point], color: str = INK, *, fill: float = 0, **line):
-        """As `rect`, of any corners."""
-        d = _path(points) + "z"
+    def polygons(self, shapes: Sequence[Sequence[Point]], color: str = INK, *, fill: float = 0, **line):
+        """As `rect`, of any corners; several that do not cover each other in one path."""
+        d = "".join(_path(points) + "z" for points in shapes)
         if fill:
             self._add("path", d=d, fill=GROUND)
         self._add("path", d=d, fill=color if fill else "none", fill_opacity=fill or None, **_stroke(color, **line))
@@ -187,16 +187,18 @@ class Drawing:
         for i, words in enumerate(lines):
             self.text(x, top + 17 * i, words, size=size if i == 0 else TINY, color=SOFT if i else INK)
 
-    def slab(self, x: float, y: float, w: float, h: float, color: str = BLUE, *, depth: float = 9, parts: int = 1):
-        """A tensor from the side: as wide as it has channels, in ``parts`` groups. ``x, y`` is the front's corner."""
-        up = depth * 0.62
-        self.polygon([(x, y), (x + depth, y - up), (x + w + depth, y - up), (x + w, y)], color, fill=0.1, width=1.2)
+    def slab(self, x: float, y: float, w: float, h: float, colors: Sequence[str] = (BLUE,), *, depth: float = 9):
+        """A tensor from the side, as wide as it has channels, in equal parts of these colors. ``x, y`` is the front's."""
+        up, part = depth * 0.62, w / len(colors)
+        for color in dict.fromkeys(colors):
+            at = [x + i * part for i, each in enumerate(colors) if each == color]
+            tops = [[(a, y), (a + depth, y - up), (a + part + depth, y - up), (a + part, y)] for a in at]
+            self.polygons(tops, color, fill=0.1, width=1)
+            self.polygons(
+                [[(a, y), (a + part, y), (a + part, y + h), (a, y + h)] for a in at], color, fill=0.24, width=1
+            )
         side = [(x + w, y), (x + w + depth, y - up), (x + w + depth, y + h - up), (x + w, y + h)]
-        self.polygon(side, color, fill=0.34, width=1.2)
-        self.rect(x, y, w, h, color, fill=0.2, width=1.2)
-        for i in range(1, parts):
-            at = x + i * w / parts
-            self.line((at + depth, y - up), (at, y), (at, y + h), color=color, width=HAIR)
+        self.polygons([side], colors[-1], fill=0.4, width=1)
 
     def svg(self) -> str:
         """The whole file."""
