@@ -19,24 +19,24 @@ def draw() -> Drawing:
         424,
         "XNOR and popcount",
         f"""
-        Above, {n} signs of a and of b, their products, and the sum {total}. Below, the same signs as bits, 1 for plus and 0
-        for minus. XNOR gives 1 where two bits are equal, which is where the product is plus 1. Popcount counts {count} ones,
-        and twice {count} minus {n} is {total}.
+        Above, {n} signs of a and of b, their products, and the sum {total}. Below, the same signs as bits, 1 for plus
+        and 0 for minus. XNOR gives 1 where two bits are equal, which is where the product is plus 1. Popcount counts
+        {count} ones, and twice {count} minus {n} is {total}.
         """,
     )
     cell, left = 40, 132
     signs, words = 46, 232  # where the two halves begin
-    for i, same in enumerate(equal):
-        if same:
-            x = left + i * cell
-            picture.wash(
-                [(x, signs - 6), (x + cell, signs - 6), (x + cell, words + 122), (x, words + 122)], ORANGE, 0.1
-            )
+    columns = [
+        [(x, signs - 6), (x + cell, signs - 6), (x + cell, words + 122), (x, words + 122)]
+        for x, same in zip((left + i * cell for i in range(n)), equal, strict=True)
+        if same
+    ]
+    picture.wash(columns, ORANGE, 0.1)
     sign = lambda value: "+1" if value > 0 else "−1"
     bit = lambda value: str(int(value))
-    for top, kind, rows, show, last in (
-        (signs, "as signs", {"$a$": A, "$b$": B, "$a · b$": products}, sign, "sum"),
-        (words, "as bits", {**bits, "XNOR": equal}, bit, "popcount"),
+    for top, kind, rows, show in (
+        (signs, "as signs", {"$a$": A, "$b$": B, "$a · b$": products}, sign),
+        (words, "as bits", {**bits, "XNOR": equal}, bit),
     ):
         picture.text(12, top - 14, kind, anchor="start", weight=600)
         for row, (name, values) in enumerate(rows.items()):

@@ -20,10 +20,10 @@ def draw() -> Drawing:
         372,
         "A convolution and its cost",
         f"""
-        A window of {KERNEL} by {KERNEL} pixels lies on all {CHANNELS} channels of the input. One of {FILTERS}
-        filters, as deep as the input, turns it into one number of one of the {FILTERS} output maps. Below, the
-        count: {one} multiply-adds for one number, times {out**2} positions of the window, times {FILTERS} filters,
-        is {layer.macs:,}.
+        A window of {KERNEL} by {KERNEL} pixels lies on all {CHANNELS} channels of the input. One of {FILTERS} filters,
+        as deep as the input, turns it into one number of one of the {FILTERS} output maps. Below, the count: {one}
+        multiply-adds for one number, times {out**2} positions of the window, times {FILTERS} filters, is
+        {layer.macs:,}.
         """,
     )
     base = 150  # where the front maps stand

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import binary_product
 import convolution
+import covers
 import fake_quantization
 import fire
 import huffman_coding
@@ -28,6 +29,7 @@ DIAGRAMS = (
     shufflenet_units.second_units,
     xception_modules.towers,
     xception_modules.module,
+    *covers.COVERS,
 )
 
 

@@ -25,9 +25,9 @@ def draw() -> Drawing:
         "A layer with simulated quantization",
         """
         Float weights are quantized to integers and dequantized to floats on a grid. The convolution uses these, and
-        the activations after the ReLU are quantized and dequantized too. A dashed arrow shows the gradient, which
-        goes back around each rounding and reaches the float weights. A plot shows the staircase of the forward pass
-        and, dashed, the line whose slope the backward pass uses: one inside the range, zero outside.
+        the activations after the ReLU are quantized and dequantized too. A dashed arrow shows the gradient, which goes
+        back around each rounding and reaches the float weights. A plot shows the staircase of the forward pass and,
+        dashed, the line whose slope the backward pass uses: one inside the range, zero outside.
         """,
     )
     left, right, conv = 122, 366, 222

@@ -21,10 +21,10 @@ def draw() -> Drawing:
         428,
         "A fire module",
         f"""
-        From top to bottom: an input of {inputs} channels. A squeeze layer of 1 by 1 filters leaves {squeeze.out_channels}.
-        Two expand layers read these side by side, {one.out_channels} filters of 1 by 1 and {three.out_channels} of 3 by 3,
-        and their outputs are concatenated to {outputs} channels. The module has {sum(weights):,} weights, an ordinary 3 by 3
-        convolution from {inputs} to {outputs} channels has {ordinary:,}.
+        From top to bottom: an input of {inputs} channels. A squeeze layer of 1 by 1 filters leaves
+        {squeeze.out_channels}. Two expand layers read these side by side, {one.out_channels} filters of 1 by 1 and
+        {three.out_channels} of 3 by 3, and their outputs are concatenated to {outputs} channels. The module has
+        {sum(weights):,} weights, an ordinary 3 by 3 convolution from {inputs} to {outputs} channels has {ordinary:,}.
         """,
     )
     middle, aside = 240, 90

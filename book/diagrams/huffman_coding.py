@@ -1,4 +1,4 @@
-"""Deep compression's two codes on examples that the library codes: gaps with a filler, and Huffman's tree. Chapter 7."""
+"""Deep compression's codes on examples that the library codes: gaps with a filler, and Huffman's tree. Chapter 7."""
 
 import numpy as np
 from kit import BLUE, INK, ORANGE, SMALL, SOFT, TINT, TINY, Drawing, ranges
@@ -23,9 +23,9 @@ def relative_index() -> Drawing:
         296,
         "Positions as gaps, with a filler",
         f"""
-        A row of {SIZE} places, of which {len(POSITIONS)} hold a weight. Arcs lead from each entry to the next and carry
-        the gaps {", ".join(map(str, steps))}. The last weight is farther away than {GAP_BITS} bits reach, so a filler, a
-        zero, comes first. Below, each entry is stored as a value and a gap less one, in {GAP_BITS} bits.
+        A row of {SIZE} places, of which {len(POSITIONS)} hold a weight. Arcs lead from each entry to the next and
+        carry the gaps {", ".join(map(str, steps))}. The last weight is farther away than {GAP_BITS} bits reach, so a
+        filler, a zero, comes first. Below, each entry is stored as a value and a gap less one, in {GAP_BITS} bits.
         """,
     )
     cell, left, top, bottom = 27, 34, 96, 202
@@ -85,8 +85,8 @@ def huffman_tree() -> Drawing:
         "A Huffman tree and its words",
         f"""
         A binary tree whose leaves are {len(SYMBOLS)} symbols with their frequencies, the most frequent nearest to the
-        root. Left is 0 and right is 1; the way to a leaf is its word: {spoken}. Below, a message of {len(MESSAGE)} symbols
-        is a stream of {bits} bits.
+        root. Left is 0 and right is 1; the way to a leaf is its word: {spoken}. Below, a message of {len(MESSAGE)}
+        symbols is a stream of {bits} bits.
         """,
     )
     depth = 58

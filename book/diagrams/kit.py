@@ -63,14 +63,18 @@ class Drawing:
 
     def polygons(self, shapes: Sequence[Sequence[Point]], color: str = INK, *, fill: float = 0, **line):
         """As `rect`, of any corners; several that do not cover each other in one path."""
-        d = "".join(_path(points) + "z" for points in shapes)
         if fill:
-            self._add("path", d=d, fill=GROUND)
-        self._add("path", d=d, fill=color if fill else "none", fill_opacity=fill or None, **_stroke(color, **line))
+            self.wash(shapes, GROUND, 1)
+        self._filled(shapes, color, fill, **line)
 
-    def wash(self, points: Sequence[Point], color: str, opacity: float = WASH):
-        """A colored area that what lies below shines through, without an outline."""
-        self._add("path", d=_path(points) + "z", fill=color, fill_opacity=opacity)
+    def wash(self, shapes: Sequence[Sequence[Point]], color: str, opacity: float = WASH):
+        """Colored areas that what lies below shines through, without outlines."""
+        self._add(
+            "path",
+            d="".join(_path(points) + "z" for points in shapes),
+            fill=color,
+            fill_opacity=opacity if opacity < 1 else None,
+        )
 
     def circle(self, x: float, y: float, r: float, color: str = INK, *, fill: float = 0, **line):
         """As `rect`."""
@@ -188,17 +192,25 @@ class Drawing:
             self.text(x, top + 17 * i, words, size=size if i == 0 else TINY, color=SOFT if i else INK)
 
     def slab(self, x: float, y: float, w: float, h: float, colors: Sequence[str] = (BLUE,), *, depth: float = 9):
-        """A tensor from the side, as wide as it has channels, in equal parts of these colors. ``x, y`` is the front's."""
+        """A tensor from the side, as wide as it has channels, in equal parts of these colors; (x, y) is its front's."""
         up, part = depth * 0.62, w / len(colors)
+        outline = [
+            (x, y),
+            (x + depth, y - up),
+            (x + w + depth, y - up),
+            (x + w + depth, y + h - up),
+            (x + w, y + h),
+            (x, y + h),
+        ]
+        self.wash([outline], GROUND, 1)
         for color in dict.fromkeys(colors):
             at = [x + i * part for i, each in enumerate(colors) if each == color]
             tops = [[(a, y), (a + depth, y - up), (a + part + depth, y - up), (a + part, y)] for a in at]
-            self.polygons(tops, color, fill=0.1, width=1)
-            self.polygons(
-                [[(a, y), (a + part, y), (a + part, y + h), (a, y + h)] for a in at], color, fill=0.24, width=1
-            )
+            fronts = [[(a, y), (a + part, y), (a + part, y + h), (a, y + h)] for a in at]
+            for shapes, fill in ((tops, 0.1), (fronts, 0.24)):
+                self._filled(shapes, color, fill, width=1)
         side = [(x + w, y), (x + w + depth, y - up), (x + w + depth, y + h - up), (x + w, y + h)]
-        self.polygons([side], colors[-1], fill=0.4, width=1)
+        self._filled([side], colors[-1], 0.4, width=1)
 
     def svg(self) -> str:
         """The whole file."""
@@ -216,6 +228,10 @@ class Drawing:
         told = zip(("title", "desc"), names, (self.title, self.description), strict=True)
         inside = [f"<{tag} id={quoteattr(name)}>{escape(words)}</{tag}>" for tag, name, words in told]
         return "\n".join([f"<svg{_attributes(head)}>", *inside, *self._parts, "</svg>", ""])
+
+    def _filled(self, shapes: Sequence[Sequence[Point]], color: str, fill: float, **line) -> None:
+        inside = {"fill": color if fill else "none", "fill_opacity": fill or None}
+        self._add("path", d="".join(_path(points) + "z" for points in shapes), **inside, **_stroke(color, **line))
 
     def _add(self, tag: str, **attributes) -> None:
         self._parts.append(f"<{tag}{_attributes(attributes)}/>")

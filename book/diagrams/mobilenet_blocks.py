@@ -70,10 +70,10 @@ def inverted() -> Drawing:
         442,
         "A block of MobileNetV1 and the inverted residual of MobileNetV2",
         f"""
-        On the left, MobileNetV1: a depthwise and a pointwise convolution, {wide} channels all the way, a ReLU after each. On
-        the right, MobileNetV2: a 1 by 1 convolution expands {narrow} channels to {expanded}, a depthwise one filters them,
-        a 1 by 1 convolution projects them back to {narrow} without an activation, and a shortcut adds the {narrow} channels
-        of the input.
+        On the left, MobileNetV1: a depthwise and a pointwise convolution, {wide} channels all the way, a ReLU after
+        each. On the right, MobileNetV2: a 1 by 1 convolution expands {narrow} channels to {expanded}, a depthwise one
+        filters them, a 1 by 1 convolution projects them back to {narrow} without an activation, and a shortcut adds
+        the {narrow} channels of the input.
         """,
     )
     tops = 56, 152, 248, 344

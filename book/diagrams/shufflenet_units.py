@@ -1,5 +1,7 @@
 """ShuffleNets' units, and the shuffle. Chapter 15."""
 
+from dataclasses import dataclass
+
 import torch
 from kit import BLUE, GREEN, INK, ORANGE, SMALL, SOFT, TINT, TINY, Drawing
 from wiring import Tensor, each_alone, grouped, join, moved, show
@@ -26,6 +28,7 @@ def shuffle() -> Drawing:
     """Twelve channels of three groups change places, and the table behind it."""
     channels = CHANNELS // 4
     places, size = order(channels, GROUPS), channels // GROUPS
+    listed = ", ".join(map(str, places))
     picture = Drawing(
         "channel-shuffle",
         480,
@@ -33,8 +36,8 @@ def shuffle() -> Drawing:
         "Channel shuffle",
         f"""
         {channels} channels in {GROUPS} groups, each group in its color, are wired to new places, in the order
-        {", ".join(map(str, places))}. Each group of the next layer then reads channels of all groups. Below, the same as a
-        table: written row by row, one row for each group, and read column by column.
+        {listed}. Each group of the next layer then reads channels of all groups. Below, the same as a table: written
+        row by row, one row for each group, and read column by column.
         """,
     )
     scale, middle = 35, 240
@@ -64,9 +67,8 @@ def _cells(picture: Drawing, corners: list[tuple[float, float]], numbers: list[i
     """Channels with their numbers, in the colors of the groups that made them."""
     of = [COLORS[number * GROUPS // (CHANNELS // 4)] for number in numbers]
     for color in dict.fromkeys(of):
-        picture.grids(
-            [at for at, its in zip(corners, of, strict=True) if its == color], 1, 1, (width, 24), color, fill=TINT
-        )
+        its = [corner for corner, each in zip(corners, of, strict=True) if each == color]
+        picture.grids(its, 1, 1, (width, 24), color, fill=TINT)
     for (x, y), number in zip(corners, numbers, strict=True):
         picture.label(x + width / 2, y + 12, str(number), size=TINY)
 
@@ -81,10 +83,10 @@ def first_unit() -> Drawing:
         508,
         "A unit of ShuffleNet V1",
         f"""
-        {CHANNELS} channels in {unit.groups} groups, each in its color. A grouped 1 by 1 convolution reduces each group on its
-        own, to {bottleneck} channels in all. A shuffle mixes the groups. A depthwise 3 by 3 convolution filters each channel,
-        and a second grouped 1 by 1 convolution, whose groups read all colors, goes back to {CHANNELS} channels. A
-        shortcut adds the input, and a ReLU follows.
+        {CHANNELS} channels in {unit.groups} groups, each in its color. A grouped 1 by 1 convolution reduces each group
+        on its own, to {bottleneck} channels in all. A shuffle mixes the groups. A depthwise 3 by 3 convolution filters
+        each channel, and a second grouped 1 by 1 convolution, whose groups read all colors, goes back to {CHANNELS}
+        channels. A shortcut adds the input, and a ReLU follows.
         """,
     )
     middle, scale, gray = 288, 6, (SOFT,) * GROUPS
@@ -124,13 +126,59 @@ def first_unit() -> Drawing:
     return picture
 
 
+@dataclass
+class Branch:
+    """A chain of tensors, and what leads from each to the next."""
+
+    tensors: list[Tensor]
+    steps: list[str]
+
+    def wires(self, picture: Drawing) -> None:
+        """Who reads whom."""
+        for above, below, step in zip(self.tensors, self.tensors[1:], self.steps, strict=False):
+            if step == "1×1":
+                grouped(picture, above, below, below.colors)
+            else:
+                each_alone(picture, above, below)
+
+    def boxes(self, picture: Drawing) -> None:
+        """The names of the steps, on their wires."""
+        for above, below, step in zip(self.tensors, self.tensors[1:], self.steps, strict=False):
+            lines = step.split(", ", 1)
+            wide, high = (72, 28) if len(lines) == 1 else (102, 42)
+            picture.operation(above.middle, (above.bottom + below.top) / 2 - 2, wide, high, lines)
+
+
+SPLIT_SCALE, HALVES = 1.9, (BLUE, ORANGE)
+TOPS = 48, 108, 200, 292, 384, 448, 508  # of V2's input, the branches' four tensors, the whole, the shuffled
+
+
+def _split_unit(picture: Drawing, title: str, above: Tensor, branches: list[Branch]) -> None:
+    """A unit of V2: from the input to two branches, and from their ends to the shuffled whole."""
+    picture.text(above.middle + 4, 24, title, weight=600)
+    for branch, (x0, x1) in zip(branches, above.parts(2), strict=True):
+        branch.wires(picture)
+        start = branch.tensors[0]
+        picture.arrow(((x0 + x1) / 2, above.bottom), (start.middle, start.top - 8), color=start.colors[0])
+    total = sum(branch.tensors[-1].channels for branch in branches)
+    whole = Tensor(above.middle, TOPS[5], total, SPLIT_SCALE, HALVES)
+    shuffled = Tensor(above.middle, TOPS[6], total, SPLIT_SCALE, mixed(HALVES, DRAWN))
+    for branch, (x0, x1) in zip(branches, whole.parts(2), strict=True):
+        end = branch.tensors[-1]
+        picture.arrow((end.middle, end.bottom), ((x0 + x1) / 2, whole.top - 8), color=end.colors[0])
+    moved(picture, whole, shuffled, order(DRAWN, 2))
+    for tensor in (above, *branches[0].tensors, *branches[1].tensors, whole):
+        show(picture, tensor)
+    show(picture, shuffled, None)
+    for branch in branches:
+        branch.boxes(picture)
+
+
 def second_units() -> Drawing:
     """V2's units, at stride 1 and 2, as they follow each other in the book's small network."""
     units = [unit for unit in shufflenet_v2_small().features if isinstance(unit, SplitUnit)]
-    down, plain = next(
-        (unit, before) for before, unit in zip(units, units[1:], strict=False) if unit.shortcut is not None
-    )
-    channels, half = 2 * plain.branch[0][0].in_channels, plain.branch[0][0].in_channels
+    down = next(unit for unit in units[1:] if unit.shortcut is not None)
+    channels, half = down.branch[0][0].in_channels, units[1].branch[0][0].in_channels
     doubled = 2 * down.branch[2][0].out_channels
     picture = Drawing(
         "shufflenet-v2-units",
@@ -138,77 +186,28 @@ def second_units() -> Drawing:
         548,
         "The units of ShuffleNet V2",
         f"""
-        On the left, stride 1: {channels} channels are split into halves. One half passes unchanged; the other goes through a
-        1 by 1, a depthwise 3 by 3 and a 1 by 1 convolution. The halves are concatenated and shuffled. On the right, stride 2:
-        both branches read all {channels} channels, the first through a depthwise convolution with stride 2 and a 1 by 1
-        convolution, the second through three convolutions; concatenated they are {doubled} channels, which are shuffled.
+        On the left, stride 1: {channels} channels are split into halves of {half}. One half passes as it is; the other
+        goes through a 1 by 1, a depthwise 3 by 3 and a 1 by 1 convolution. The halves are concatenated and shuffled.
+        On the right, stride 2: both branches read all {channels} channels, the first through a depthwise convolution
+        with stride 2 and a 1 by 1 convolution, the second through three convolutions; concatenated they are {doubled}
+        channels, which are shuffled.
         """,
     )
-    scale, two = 1.9, (BLUE, ORANGE)
-    tops = 48, 108, 200, 292, 384, 448, 508  # of the input, the branches' four tensors, the whole, the shuffled
 
-    def branches(middle: float, above: Tensor, first: list[Tensor], second: list[Tensor], total: int) -> None:
-        """From the input to two branches, and from their ends to the shuffled whole."""
-        starts = [first[0], second[0]]
-        ends = above.parts(2) if len(above.colors) == 2 else [(above.left, above.middle), (above.middle, above.right)]
-        for start, (x0, x1) in zip(starts, ends, strict=True):
-            picture.arrow(((x0 + x1) / 2, above.bottom), (start.middle, start.top - 8), color=start.colors[0])
-        whole, shuffled = (
-            Tensor(middle, top, total, scale, colors) for top, colors in ((tops[5], two), (tops[6], mixed(two, DRAWN)))
-        )
-        for end, (x0, x1), color in zip((first[-1], second[-1]), whole.parts(2), two, strict=True):
-            picture.arrow((end.middle, end.bottom), ((x0 + x1) / 2, whole.top - 8), color=color)
-        moved(picture, whole, shuffled, order(DRAWN, 2))
-        for tensor in (above, *first, *second, whole):
-            show(picture, tensor)
-        show(picture, shuffled, None)
+    def branch(middle: float, rows: tuple[int, ...], count: int, colors: tuple[str, ...], *steps: str) -> Branch:
+        pairs = zip(rows, colors, strict=True)
+        return Branch([Tensor(middle, TOPS[row], count, SPLIT_SCALE, (color,)) for row, color in pairs], list(steps))
 
-    for middle, title in ((104, "stride 1"), (354, "stride 2")):
-        picture.text(middle + 4, 24, title, weight=600)
+    plain, halving = "depthwise, 3×3", "depthwise, 3×3, stride 2"
+    kept = branch(48, (1, 4), half, (BLUE,) * 2, "as it is")
+    changed = branch(154, (1, 2, 3, 4), half, (ORANGE,) * 4, "1×1", plain, "1×1")
+    _split_unit(picture, "stride 1", Tensor(104, TOPS[0], channels, SPLIT_SCALE, HALVES), [kept, changed])
+    first = branch(298, (2, 3, 4), channels, (SOFT, BLUE, BLUE), halving, "1×1")
+    second = branch(412, (1, 2, 3, 4), channels, (SOFT, *(ORANGE,) * 3), "1×1", halving, "1×1")
+    _split_unit(picture, "stride 2", Tensor(354, TOPS[0], channels, SPLIT_SCALE, (SOFT,)), [first, second])
 
-    def convolve(steps: list[Tensor], names: list[str | tuple[str, str]]) -> None:
-        """The wires of these convolutions, and their boxes."""
-        for above, below, name in zip(steps, steps[1:], names, strict=False):
-            if name == "1×1":
-                grouped(picture, above, below, below.colors)
-            else:
-                each_alone(picture, above, below)
-
-    def boxes(steps: list[Tensor], names: list[str | tuple[str, str]]) -> None:
-        for above, below, name in zip(steps, steps[1:], names, strict=False):
-            wide, high = (102, 42) if isinstance(name, tuple) else (72, 28)
-            picture.operation(above.middle, (above.bottom + below.top) / 2 - 2, wide, high, name)
-
-    for y, split, words in (
-        (98, True, ("split", "both read all")),
-        (434, False, ("concatenate",)),
-        (488, False, ("shuffle",)),
-    ):
-        color = ORANGE if words == ("shuffle",) else SOFT
-        for x, each in zip((104, 262) if split else (211,), words, strict=True):
-            picture.label(x, y, each, size=TINY, color=color, weight=None if color == SOFT else 600)
-
-    depthwise = "depthwise", "3×3"
-    halving = "depthwise", "3×3, stride 2"
-
-    middle = 104
-    kept = [Tensor(48, tops[i], half, scale) for i in (1, 4)]
-    changed = [Tensor(154, tops[i], half, scale, (ORANGE,)) for i in (1, 2, 3, 4)]
-    for steps, names in ((kept, ["as it is"]), (changed, ["1×1", depthwise, "1×1"])):
-        convolve(steps, names)
-    branches(middle, Tensor(middle, tops[0], channels, scale, two), kept, changed, channels)
-    for steps, names in ((kept, ["as it is"]), (changed, ["1×1", depthwise, "1×1"])):
-        boxes(steps, names)
-
-    middle = 354
-    first = [Tensor(298, tops[i], channels, scale, (color,)) for i, color in ((2, SOFT), (3, BLUE), (4, BLUE))]
-    second = [
-        Tensor(412, tops[i], channels, scale, (color,))
-        for i, color in ((1, SOFT), (2, ORANGE), (3, ORANGE), (4, ORANGE))
-    ]
-    for steps, names in ((first, [halving, "1×1"]), (second, ["1×1", halving, "1×1"])):
-        convolve(steps, names)
-    branches(middle, Tensor(middle, tops[0], channels, scale, (SOFT,)), first, second, doubled)
-    for steps, names in ((first, [halving, "1×1"]), (second, ["1×1", halving, "1×1"])):
-        boxes(steps, names)
+    picture.label(104, 98, "split", size=TINY, color=SOFT)
+    picture.label(262, 98, "both read all", size=TINY, color=SOFT)
+    picture.label(211, 434, "concatenate", size=TINY, color=SOFT)
+    picture.label(211, 488, "shuffle", size=TINY, color=ORANGE, weight=600)
     return picture

@@ -38,11 +38,11 @@ def draw() -> Drawing:
         612,
         "What disappears with one filter",
         f"""
-        Data flows from top to bottom, and each of {CHANNELS} channels is a column. When filter {GONE + 1} of the
-        first convolution is removed, one column is hatched all the way down: the filter with its
-        {taken["0.weight"]} weights, its feature map, its {normalization} numbers in the batch normalization, the
-        map after the ReLU, and in the second convolution the {taken["3.weight"]} weights of the kernels that read
-        this map. All outputs of the second convolution stay.
+        Data flows from top to bottom, and each of {CHANNELS} channels is a column. When filter {GONE + 1} of the first
+        convolution is removed, one column is hatched all the way down: the filter with its {taken["0.weight"]}
+        weights, its feature map, its {normalization} numbers in the batch normalization, the map after the ReLU, and
+        in the second convolution the {taken["3.weight"]} weights of the kernels that read this map. All outputs of the
+        second convolution stay.
         """,
     )
     first, maps, norm, relu, after, second = 56, 188, 240, 344, 370, 428

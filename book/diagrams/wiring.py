@@ -1,4 +1,4 @@
-"""Tensors from the side, and who reads whom between two of them: all, each its own, or each its group. Chapters 13 to 16."""
+"""Tensors from the side, and who reads whom between two: all, each its own, or each its group. Chapters 13 to 16."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kit import BLUE, HAIR, SOFT, TINY, WASH, Drawing
 
 HIGH = 20  # of a slab's front
-THREADS = 6  # of the lines that stand for all of them, at either end
+THREAD = 20  # between the lines that stand for all of them, at least
 NARROW = 6  # of a stripe at least, where channels are too many to draw each
 
 
@@ -60,13 +60,11 @@ def grouped(picture: Drawing, above: Tensor, below: Tensor, colors: Sequence[str
     """As many groups as colors: each group of outputs reads its own group of inputs. One is an ordinary convolution."""
     y0, y1 = above.bottom, below.top
     for color, (x0, x1), (x2, x3) in zip(colors, above.parts(len(colors)), below.parts(len(colors)), strict=True):
-        picture.wash([(x0, y0), (x1, y0), (x3, y1), (x2, y1)], color)
-        threads = max(2, round(THREADS / len(colors)))
-        ends = [i / (threads - 1) for i in range(threads)]
-        crossing = "".join(
-            f"M{x0 + a * (x1 - x0):.1f} {y0:.1f}L{x2 + b * (x3 - x2):.1f} {y1:.1f}" for a in ends for b in ends
-        )
-        picture.path(crossing, color, width=HAIR, opacity=0.45)
+        picture.wash([[(x0, y0), (x1, y0), (x3, y1), (x2, y1)]], color)
+        gaps = min(5, max(1, round(max(x1 - x0, x3 - x2) / THREAD)))
+        starts, ends = ([a + i / gaps * (b - a) for i in range(gaps + 1)] for a, b in ((x0, x1), (x2, x3)))
+        threads = [f"M{start:.1f} {y0:.0f}L{end:.1f} {y1:.0f}" for start in starts for end in ends]
+        picture.path("".join(threads), color, width=HAIR, opacity=0.45)
 
 
 def each_alone(picture: Drawing, above: Tensor, below: Tensor) -> None:
@@ -74,14 +72,17 @@ def each_alone(picture: Drawing, above: Tensor, below: Tensor) -> None:
     count = above.channels
     while above.width / count < NARROW:
         count //= 2
+    stripes: dict[str, list] = {color: [] for color in above.colors}
     for i, ((x0, x1), (x2, x3)) in enumerate(zip(above.parts(count), below.parts(count), strict=True)):
-        color = above.colors[i * len(above.colors) // count]
         gap = 0.22 * (x1 - x0)
-        corners = [(x0 + gap, above.bottom), (x1 - gap, above.bottom), (x3 - gap, below.top), (x2 + gap, below.top)]
+        stripes[above.colors[i * len(above.colors) // count]].append(
+            [(x0 + gap, above.bottom), (x1 - gap, above.bottom), (x3 - gap, below.top), (x2 + gap, below.top)]
+        )
+    for color, corners in stripes.items():
         picture.wash(corners, color, 2.2 * WASH)
 
 
-def moved(picture: Drawing, above: Tensor, below: Tensor, order: Sequence[int]) -> None:
+def moved(picture: Drawing, above: Tensor, below: Tensor, order: Sequence[int], *, width: float = 1.2) -> None:
     """At each place below, the channel of this number above: curves of their colors."""
     sources, targets = above.parts(len(order)), below.parts(len(order))
     bend = (below.top - above.bottom) / 2
@@ -92,7 +93,7 @@ def moved(picture: Drawing, above: Tensor, below: Tensor, order: Sequence[int]) 
                 x0, x1 = sum(sources[source]) / 2, sum(target) / 2
                 y0, y1 = above.bottom, below.top
                 curves.append(f"M{x0:.1f} {y0:.1f}C{x0:.1f} {y0 + bend:.1f} {x1:.1f} {y1 - bend:.1f} {x1:.1f} {y1:.1f}")
-        picture.path("".join(curves), color, width=1.2)
+        picture.path("".join(curves), color, width=width)
 
 
 def join(picture: Drawing, x: float, y: float, sign: str = "+") -> None:

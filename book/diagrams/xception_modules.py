@@ -20,9 +20,9 @@ def towers() -> Drawing:
         340,
         "From one tower to as many as channels",
         f"""
-        Three layers side by side, each a 1 by 1 convolution that reads all {CHANNELS} channels, and 3 by 3 convolutions in
-        towers behind it. One tower is an ordinary convolution with {weights[0]:,} weights; four towers have {weights[1]};
-        {CHANNELS} towers, one for each channel, are a depthwise convolution with {weights[2]}.
+        Three layers side by side, each a 1 by 1 convolution that reads all {CHANNELS} channels, and 3 by 3
+        convolutions in towers behind it. One tower is an ordinary convolution with {weights[0]:,} weights; four towers
+        have {weights[1]}; {CHANNELS} towers, one for each channel, are a depthwise convolution with {weights[2]}.
         """,
     )
     scale = 10.5
@@ -62,10 +62,10 @@ def module() -> Drawing:
         520,
         "A module of Xception",
         f"""
-        On the left, a module of the middle flow: {len(separable)} times a ReLU, a separable 3 by 3 convolution and a batch
-        normalization, and a shortcut that is added at the end. On the right, one separable convolution: a depthwise 3 by 3
-        convolution with {parts[0]:,} weights and, with nothing in between, a pointwise one with {parts[1]:,}, on {channels}
-        channels.
+        On the left, a module of the middle flow: {len(separable)} times a ReLU, a separable 3 by 3 convolution and a
+        batch normalization, and a shortcut that is added at the end. On the right, one separable convolution: a
+        depthwise 3 by 3 convolution with {parts[0]:,} weights and, with nothing in between, a pointwise one with
+        {parts[1]:,}, on {channels} channels.
         """,
     )
     left, y = 112, 38
