@@ -2,26 +2,26 @@
 
 from pathlib import Path
 
-import binary_product
-import convolution
+import convolution_cost
 import covers
 import fake_quantization
-import fire
+import filter_surgery
+import fire_module
 import huffman_coding
 import mobilenet_blocks
 import shufflenet_units
-import surgery
 import xception_modules
+import xnor_popcount
 
 HERE = Path(__file__).parent
 DIAGRAMS = (
-    convolution.draw,
-    surgery.draw,
+    convolution_cost.draw,
+    filter_surgery.draw,
     fake_quantization.draw,
     huffman_coding.relative_index,
     huffman_coding.huffman_tree,
-    binary_product.draw,
-    fire.draw,
+    xnor_popcount.draw,
+    fire_module.draw,
     mobilenet_blocks.separable,
     mobilenet_blocks.inverted,
     shufflenet_units.shuffle,
