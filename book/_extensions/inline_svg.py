@@ -68,8 +68,9 @@ def _drawing(root: ElementTree.Element, alt: str, key: str) -> str:
     for child in [*root.findall("title"), *root.findall("desc")]:
         root.remove(child)  # a browser shows a title as a tooltip over the whole picture
     _own_ids(root, key)
-    wide = root.attrib.get("width", "").removesuffix("px")
-    style = [root.get("style"), f"max-width:min(100%,{wide if wide.isdigit() else root.get('viewBox').split()[2]}px)"]
+    width = root.get("width", "").removesuffix("px")  # a percentage, say, is not how wide it was drawn
+    width = width if re.fullmatch(r"[\d.]+", width) else root.get("viewBox").split()[2]
+    style = [root.get("style"), f"max-width:min(100%,{width}px)"]
     for name in ("width", "height", "display", "class", "aria-labelledby", "aria-describedby"):
         root.attrib.pop(name, None)
     root.attrib.update({"role": "img", "aria-label": alt, "style": ";".join(filter(None, style))})

@@ -15,7 +15,7 @@ from compress_lib.figures.palette import (
     SOFT,
     TINT,
 )
-from compress_lib.figures.plots import dot_plot, label_lines
+from compress_lib.figures.plots import dot_plot, label_lines, matrix
 from compress_lib.figures.style import use_book_style
 
 COLOURS = COLORS  # the chapters' name for them until they are executed again
@@ -36,5 +36,6 @@ __all__ = [
     "TINT",
     "dot_plot",
     "label_lines",
+    "matrix",
     "use_book_style",
 ]

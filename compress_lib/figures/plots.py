@@ -5,12 +5,14 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 
 from compress_lib.figures.layout import LINE_LABEL
-from compress_lib.figures.palette import BLUE, GROUND, INK, ORANGE, SOFT
+from compress_lib.figures.palette import BLUE, GROUND, INK, ORANGE, SOFT, TINT
 
-__all__ = ["dot_plot", "label_lines"]
+__all__ = ["dot_plot", "label_lines", "matrix"]
 
 LABEL_WIDTH = 18  # letters
 
@@ -114,3 +116,44 @@ def label_lines(axis: Axes) -> None:
             textwrap.fill(line.get_label(), LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
             color=line.get_color(), gid=LINE_LABEL, annotation_clip=False,
         )  # fmt: skip
+
+
+def matrix(
+    axis: Axes, values: Sequence[Sequence[float]] | np.ndarray, *, largest: float | None = None, numbers: bool = False
+) -> None:
+    """Draw a small matrix as squares, the darker the larger; zeros stay empty.
+
+    Parameters
+    ----------
+    axis : Axes
+    values : array, shape (rows, columns)
+        Not negative. The first row is drawn on top.
+    largest : float, optional
+        What is drawn darkest, the same for matrices that are compared; the greatest of ``values`` if left out.
+    numbers : bool, default False
+        Write what is not zero into its square, as a whole number.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` has another number of dimensions or something negative.
+    """
+    values = np.asarray(values)
+    if values.ndim != 2 or values.min() < 0:
+        raise ValueError(f"values must be a matrix without negative numbers, got {values}")
+    largest = values.max() if largest is None else largest
+    rows, columns = values.nonzero()
+    corners = np.array([(0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.03, 0.97)])
+    squares = np.stack([columns, rows], axis=1)[:, None] + corners
+    axis.add_collection(
+        PolyCollection(squares, facecolors=TINT(np.clip(values[rows, columns] / largest, 0, 1)), edgecolors="none")
+    )
+    axis.set(aspect="equal", xticks=[], yticks=[], xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
+    axis.spines[:].set_visible(False)
+    if numbers:
+        for row, column in zip(rows, columns, strict=True):
+            value = values[row, column]
+            axis.text(
+                column + 0.5, row + 0.52, f"{value:.0f}", ha="center", va="center_baseline", fontsize=7.5,
+                color=GROUND if value > 0.55 * largest else INK,
+            )  # fmt: skip

@@ -54,24 +54,12 @@ def _rendered(figure: Figure) -> ElementTree.Element:
 def _compact(root: ElementTree.Element) -> ElementTree.Element:
     """Replace colors and fonts, and drop what only matplotlib needs: a figure takes a third of the bytes."""
     for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{SVG}metadata", f"{SVG}style"):
-                parent.remove(child)
-    root.find(f".//*[@id='patch_1']/{SVG}path").set("class", "ground")
+        parent[:] = [child for child in parent if child.tag not in (f"{SVG}metadata", f"{SVG}style")]
+    for path in root.findall(f".//*[@id='ground']/{SVG}path"):
+        path.set("class", "ground")
     _anchor_lines(root)
     for element in root.iter():
-        for old in [name for name in element.attrib if name.startswith(XLINK)]:
-            element.set(old.removeprefix(XLINK), element.attrib.pop(old))
-        if "style" in element.attrib:
-            element.set("style", _style(element.get("style")))
-        if "d" in element.attrib:
-            element.set("d", _shorter(element.get("d")))
-        if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ")):
-            del element.attrib["transform"]
-        for name in {"x", "y", "transform", "width", "height"}.intersection(element.keys()):
-            element.set(name, _shorter(element.get(name), spaces=True))
-        element.text = (element.text or "").strip("\n") if element.tag in (f"{SVG}text", f"{SVG}tspan") else None
-        element.tail = None
+        _tidy(element)
     _rename(root)
     _unwrap(root)
     _merge(root)
@@ -89,6 +77,19 @@ def _compact(root: ElementTree.Element) -> ElementTree.Element:
     return root
 
 
+def _tidy(element: ElementTree.Element) -> None:
+    """One element's attributes and text."""
+    for old in [name for name in element.attrib if name.startswith(XLINK)]:
+        element.set(old.removeprefix(XLINK), element.attrib.pop(old))
+    if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ")):
+        del element.attrib["transform"]
+    rewritten = {"style": _style, "d": _path} | dict.fromkeys(("x", "y", "transform", "width", "height"), _shorter)
+    for name in rewritten.keys() & element.keys():
+        element.set(name, rewritten[name](element.get(name)))
+    element.text = element.text if element.tag in (f"{SVG}text", f"{SVG}tspan") else None
+    element.tail = None
+
+
 def _style(style: str) -> str:
     """Declarations without the font family, which is the root's, with variables for colors."""
     kept = []
@@ -101,25 +102,22 @@ def _style(style: str) -> str:
     return ";".join(kept)
 
 
-def _shorter(numbers: str, spaces: bool = False) -> str:
+def _shorter(numbers: str) -> str:
     """Hundredths of a point are enough."""
     found = re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers)
-    found = " ".join(re.sub(r"(?<![\d.])-0(?![\d.])", "0", found).split())
-    if spaces:
-        return found
-    return _straight(re.sub(r" ?([A-Za-z]) ?", r"\1", found))
+    return " ".join(re.sub(r"(?<![\d.])-0(?![\d.])", "0", found).split())
 
 
-def _straight(path: str) -> str:
+def _path(commands: str) -> str:
     """``L`` along an axis becomes ``H`` or ``V``, which needs one number."""
     kept, here = [], ["", ""]
-    for letter, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+    for letter, numbers in re.findall(r"([A-Za-z]) ?([^A-Za-z]*)", _shorter(commands)):
         there = numbers.split()[-2:]
         if letter == "L" and there[1] == here[1]:
             letter, numbers = "H", there[0]
         elif letter == "L" and there[0] == here[0]:
             letter, numbers = "V", there[1]
-        kept.append(letter + numbers)
+        kept.append(letter + numbers.rstrip())
         here = there or ["", ""]
     return "".join(kept)
 
