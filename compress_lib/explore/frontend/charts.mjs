@@ -1,6 +1,18 @@
 // The charts an explorer draws, as plain SVG, and the number formats of the book.
 // A chart is an object {type, title, description, wide?, ...}; draw(chart, width) returns an HTML element.
 // Colors come from explorer.css; series also differ by dash and marker, so that charts read in gray.
+//
+// Charts that the hand moves:
+//   drag: {control, at: [number for each value of the control], mirror?}   of `line` and `histogram`
+//         The place on the x-axis of each value. Pressing or dragging anywhere in the plot moves the control to the
+//         nearest; with `mirror` −x counts as x.
+//   pick: {control, values: [value or null, ...]}                          of `tiles`, `bars`, `histogram`, `grid`
+//         The value that a click on each tile, bar or image sets; null: nothing.
+// A chart type of an explorer's own marks what can be moved itself, in any SVG or HTML that it draws:
+//   <rect ${dragged("k", "x", [12, 15.5, ...])}/>   the place of each value of the control, in units of the viewBox;
+//         axis "x", "y", or "xy" with [[x, y], ...]. Dragging from this element follows the nearest place
+//   <g ${picked("layer", "fc1")}>                   a click sets the control to this value
+// and draws the reader's guess, where `chart.guess` is {axis, value, label} in the unit of the axis.
 
 const NBSP = "\u00a0";
 const MINUS = "\u2212";

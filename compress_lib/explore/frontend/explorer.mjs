@@ -1,15 +1,40 @@
-// The front end of compress_lib.explore.Explorer: controls, a sentence, numbers, charts and tables.
-// An ES module in anywidget's front-end format, so JupyterLab, Colab, VS Code and the book's pages all run this file.
+// The front end of compress_lib.explore.Explorer: a chart and the controls that move it on one screen, a sentence, and
+// behind them further charts, numbers and tables. An ES module in anywidget's front-end format, so JupyterLab, Colab,
+// VS Code and the book's pages all run it. parts.json says of which files it, the charts and the style are joined.
 //
-// The chapter's own module exports
-//   labels   {result: [what it is, how it is written]}, the second a key of `format` in charts.mjs
+// The chapter's own module is pure: it draws nothing and keeps nothing but what it computed before. It exports
+//
+//   labels    {result: [what it is, how it is written]}, the second a key of `format` in charts.mjs
 //   compute(data, state, format) -> {
-//     sentence  the result in words, read aloud when it changes
-//     results   {result: number or null}, the numbers shown and sent to Python; null where there is no answer
-//     charts?   [as described in charts.mjs]; a `wide` one takes the whole width
-//     tables?   [{caption, columns: [text], rows: [[text or number, ...]]}]
+//     sentence  the result in one sentence of at most 150 characters. It stands under the first chart, in a box whose
+//               height is fixed. What cannot be (4 groups of 10 channels) is said here too
+//     spoken?   one clause of at most 80 characters, read out when the reader has rested for 400 ms; else the sentence
+//     details?  all further sentences, as one text; folded with the numbers
+//     results   {result: number or null}, folded, and sent to Python; null where there is no answer
+//     charts?   [as described in charts.mjs]. The first is what the hand moves: it and all controls are on one screen,
+//               so on a phone (354 px wide) it is at most 320 px high. No chart changes its height, or comes or goes,
+//               while a slider moves. A `wide` one takes the whole width; the others stand two by two where there is room
+//     tables?   [{caption, columns: [text], rows: [[text or number, ...]]}], or a function that returns them: it is
+//               called when the reader unfolds them, so what is costly belongs there
 //   }
-// and does no drawing: it is a pure function, which the tests call without a page.
+//   predict?  what the reader guesses before the controls unlock; or a function (data, format) that returns it.
+//             The same can be given in Python, which comes first. The question must not be answered by what is drawn
+//             at the start. The reader can skip it; the guess stays on the reader's machine
+//     question  one sentence, at most 120 characters
+//     kind      "number", "choice" or "order"
+//     show?     {control: value}: the setting that holds the answer. The explorer goes there when the guess is made
+//     unit?     "number": text after the field; a result written as percent has "%" by itself
+//     min, max  "number": what can be typed, in the unit
+//     options   "choice", "order": [text, ...], two to five
+//     result    "number": the name of the result that is the answer at `show`
+//     answer    else: a number, the index of an option, or all indices in the right order; or a function
+//               (at) => that, where at({control: value}) gives the results with these controls changed
+//     mark?     "number": "x" or "y", the axis of the first chart on which the guess is drawn, and the truth beside it
+//   play?     {control, interval?, step?}: a button moves this slider by `step` places (1) every `interval` ms (700),
+//             from the start if it stands at the end. With reduced motion a press is one step
+//
+// To be moved by hand, a chart says which control it stands for (see charts.mjs): `drag` for a line or a dot that
+// follows the pointer, `pick` for what can be clicked. The native controls remain the way for keys.
 
 const loaded = new Map();
 

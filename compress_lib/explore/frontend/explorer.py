@@ -27,9 +27,9 @@ class Explorer(anywidget.AnyWidget):
     Parameters
     ----------
     module : str
-        Name of the computation, the file ``compress_lib/explore/<module>.mjs``. It exports ``labels``,
-        ``{result: [label, format]}``, and ``compute(data, state, format)``, which returns
-        ``{sentence, results, charts, tables}`` as described in ``explorer.mjs``.
+        Name of the computation, the file ``compress_lib/explore/<module>.mjs``. It exports ``labels`` and ``compute``,
+        and may export ``predict`` and ``play``, as described in ``explorer.mjs``. Chart types and style of its own are
+        in ``<module>_charts.mjs`` and ``<module>.css``, if it has some.
     controls : list of dict
         Made by `slider` and `choice`; at least one.
     title : str
@@ -41,6 +41,11 @@ class Explorer(anywidget.AnyWidget):
         What the static figure shows, in words.
     data : dict, optional
         Anything JSON can hold, and NumPy arrays, which the module receives as typed arrays with a ``shape``.
+    predict : dict, optional
+        What the reader guesses before the controls unlock, in place of the module's own question: ``question``,
+        ``kind`` ("number", "choice" or "order"), then ``result`` (the name of a result) or ``answer`` (a number, an
+        index of ``options``, or all indices in order); further ``show``, ``unit``, ``min``, ``max``, ``options`` and
+        ``mark`` as described in ``explorer.mjs``.
 
     Attributes
     ----------
