@@ -19,29 +19,32 @@ const refuse = (reason) => {
 
 const VERSION = 1;
 const LONGEST_WORD = 16; // bits of a word in a Huffman code
+const LARGEST_CHUNK = 4088; // symbols
+const MOST_AXES = 32;
 const VALUES_PER_BYTE = 2048; // that a record may claim, and
 const VALUES_BESIDES = 256;
 const FORMS = ["values", "codebook", "base"];
 
-const NOT_A_NUMBER = "bits"; // a type that nothing is widened to or from
+// By their numbers: the array of their bits, which is what records hold; the array of their values; and the types in
+// which these may be stored besides their own.
 const TYPES = [
-  ["bool", Uint8Array, "integer"],
-  ["uint8", Uint8Array, "integer"],
-  ["int8", Int8Array, "integer"],
-  ["int16", Int16Array, "integer"],
-  ["int32", Int32Array, "integer"],
-  ["int64", BigInt64Array, "integer"],
-  ["float16", Uint16Array, "float"],
-  ["bfloat16", Uint16Array, "float"],
-  ["float32", Float32Array, "float"],
-  ["float64", Float64Array, "float"],
-  ["complex64", BigUint64Array, NOT_A_NUMBER],
-  ["float8_e4m3fn", Uint8Array, NOT_A_NUMBER],
-  ["float8_e5m2", Uint8Array, NOT_A_NUMBER],
-  ["uint16", Uint16Array, "integer"],
-  ["uint32", Uint32Array, "integer"],
-  ["uint64", BigUint64Array, "integer"],
-].map(([name, Values, family]) => ({ name, Values, family, width: Values.BYTES_PER_ELEMENT }));
+  ["bool", Uint8Array, Uint8Array],
+  ["uint8", Uint8Array, Uint8Array],
+  ["int8", Uint8Array, Int8Array],
+  ["int16", Uint16Array, Int16Array, "int8"],
+  ["int32", Uint32Array, Int32Array, "int8", "int16"],
+  ["int64", BigUint64Array, BigInt64Array, "int8", "int16", "int32"],
+  ["float16", Uint16Array, Uint16Array],
+  ["bfloat16", Uint16Array, Uint16Array],
+  ["float32", Uint32Array, Float32Array, "float16", "bfloat16"],
+  ["float64", BigUint64Array, Float64Array, "float32"],
+  ["complex64", BigUint64Array, Float32Array],
+  ["float8_e4m3fn", Uint8Array, Uint8Array],
+  ["float8_e5m2", Uint8Array, Uint8Array],
+  ["uint16", Uint16Array, Uint16Array, "uint8"],
+  ["uint32", Uint32Array, Uint32Array, "uint8", "uint16"],
+  ["uint64", BigUint64Array, BigUint64Array, "uint8", "uint16", "uint32"],
+].map(([name, Bits, Values, ...narrower]) => ({ name, Bits, Values, narrower, whole: name === "bool" || name.includes("int") }));
 
 // ---------------------------------------------------------------------------------------------------------- checksum
 
@@ -89,12 +92,13 @@ class Reader {
     return a + 256 * (b + 256 * (c + 256 * d));
   }
 
+  /** The format allows 56 bits; beyond 53 a JavaScript number is not exact, and no file that means it needs them. */
   varint() {
     let value = 0;
     for (let digit = 1; ; digit *= 128) {
       const byte = this.byte();
       value += (byte & 127) * digit;
-      if (!Number.isSafeInteger(value)) refuse(`a number is too large, at ${this.place}`);
+      if (!Number.isSafeInteger(value) || digit > 2 ** 49) refuse(`a number is too large, before ${this.place}`);
       if (byte < 128) return value;
     }
   }
@@ -108,9 +112,9 @@ class Reader {
     }
   }
 
-  /** `count` values of a type, as its typed array. */
-  values(type, count) {
-    return new type.Values(this.take(count * type.width).slice().buffer);
+  /** The bits of `count` values of a type. */
+  values({ Bits }, count) {
+    return new Bits(this.take(count * Bits.BYTES_PER_ELEMENT).slice().buffer);
   }
 
   end(what) {
@@ -118,8 +122,8 @@ class Reader {
   }
 }
 
-/** Bits of some bytes, the highest of each byte first. */
-class Bits {
+/** The bits of some bytes, the highest of each byte first. */
+class BitReader {
   constructor(bytes) {
     this.bytes = bytes;
     this.at = 0;
@@ -147,8 +151,9 @@ class Bits {
 
 /** `count` numbers of `width` bits each, packed; zeros fill the last byte. */
 function packed(reader, count, width) {
-  const bits = new Bits(reader.take(Math.ceil((count * width) / 8)));
-  const numbers = Uint32Array.from({ length: count }, () => bits.number(width));
+  const bits = new BitReader(reader.take(Math.ceil((count * width) / 8)));
+  const numbers = new Uint32Array(count);
+  for (let i = 0; i < count; i += 1) numbers[i] = bits.number(width);
   bits.end();
   return numbers;
 }
@@ -198,8 +203,9 @@ function huffman(bytes, count) {
   const distinct = reader.varint() + 1;
   if (distinct > count) refuse(`a Huffman stream of ${count} symbols has ${distinct} different ones`);
   const chunk = 8 * reader.varint();
-  if (!chunk) refuse("the chunks of a Huffman stream are empty");
+  if (chunk < 8 || chunk > LARGEST_CHUNK) refuse(`a Huffman stream has chunks of ${chunk} symbols`);
   const tail = reader.varint();
+  if (tail > 0 !== count % chunk > 0) refuse(`a Huffman stream has ${tail} bits for its last ${count % chunk} symbols`);
 
   let symbol = -1;
   const alphabet = list(reader, distinct).map((gap) => (symbol += gap + 1));
@@ -207,7 +213,7 @@ function huffman(bytes, count) {
   const code = canonical(alphabet, list(reader, distinct));
   const chunks = list(reader, Math.floor(count / chunk));
   const tables = reader.at;
-  const bits = new Bits(reader.take(reader.bytes.length - reader.at));
+  const bits = new BitReader(reader.take(reader.bytes.length - reader.at));
 
   for (let i = 0, begun = 0; i < count; i += 1) {
     let word = 0;
@@ -223,10 +229,8 @@ function huffman(bytes, count) {
       }
     }
     if ((i + 1) % chunk === 0 || i + 1 === count) {
-      const whole = (i + 1) % chunk === 0;
-      const said = whole ? chunks[(i + 1) / chunk - 1] : tail;
+      const said = (i + 1) % chunk === 0 ? chunks[(i + 1) / chunk - 1] : tail;
       if (bits.at - begun !== said) refuse(`a chunk of a Huffman stream has ${bits.at - begun} bits, not ${said}`);
-      if (whole && i + 1 === count && tail) refuse("a Huffman stream has a tail of no symbols");
       begun = bits.at;
     }
   }
@@ -248,45 +252,38 @@ function stream(reader, count, tablesEnd) {
 
 // ---------------------------------------------------------------------------------------------------------- values
 
-const view = new DataView(new ArrayBuffer(4));
-
-/** The number that 32 bits of a float32 are. */
-function single(bits) {
-  view.setUint32(0, bits);
-  return view.getFloat32(0);
-}
-
-/** The number that 16 bits of a float16 are. */
-function half(bits) {
-  const sign = bits >> 15 ? -1 : 1;
+/** The bits of a float16 as those of a float32. Those of a NaN are kept, which a JavaScript number does not promise. */
+function singleOfHalf(bits) {
+  const sign = (bits >> 15) * 2 ** 31;
   const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+  let fraction = bits & 1023;
+  if (exponent === 31) return sign + 255 * 2 ** 23 + fraction * 2 ** 13; // infinities, NaN
+  if (exponent) return sign + (exponent - 15 + 127) * 2 ** 23 + fraction * 2 ** 13;
+  if (!fraction) return sign;
+  const shift = Math.clz32(fraction) - 21; // a number so small has no leading 1 in float16, and one in float32
+  fraction = (fraction << shift) & 1023;
+  return sign + (1 - shift - 15 + 127) * 2 ** 23 + fraction * 2 ** 13;
 }
 
-const NUMBER_OF = { float16: half, bfloat16: (bits) => single(bits * 65536) };
+/** The same bits as values of their type. */
+const valuesOf = (bits, { Values }) => new Values(bits.buffer);
 
-/** A tensor's values as ordinary numbers in a Float32Array, as a network computes with them. */
-export function numbers({ type, values }) {
-  return values instanceof Float32Array ? values : Float32Array.from(values, NUMBER_OF[type] ?? Number);
+/** Bits of the type `stored` as those of `type`, in which the values are the same. */
+function widened(bits, stored, type) {
+  if (stored === type) return bits;
+  if (stored.name === "bfloat16") return type.Bits.from(bits, (upper) => upper * 65536); // the upper half of a float32
+  if (stored.name === "float16") return type.Bits.from(bits, singleOfHalf);
+  const convert = type.Bits === BigUint64Array && type.whole ? BigInt : Number;
+  return new type.Bits(type.Values.from(valuesOf(bits, stored), convert).buffer);
 }
 
-/** Values of the type `stored` as values of `type`; the file promises that they are exact in both. */
-function widened(values, stored, type) {
-  if (stored === type) return values;
-  const wide = type.Values === BigInt64Array || type.Values === BigUint64Array;
-  const convert = wide ? BigInt : (NUMBER_OF[stored.name] ?? Number);
-  return type.Values.from(values, convert);
-}
-
-/** What a distance counts from: the lowest value, in a type that does not overflow unseen. */
+/** The bits of what lies so far above the lowest value. */
 function fromBase(base, distances, type) {
-  const wide = typeof base === "bigint";
-  const found = Array.from(distances, (distance) => (wide ? base + BigInt(distance) : base + distance));
+  const [lowest] = valuesOf(base, type);
+  const found = Array.from(distances, typeof lowest === "bigint" ? (d) => lowest + BigInt(d) : (d) => lowest + d);
   const values = type.Values.from(found);
   if (values.some((value, i) => value !== found[i])) refuse(`a distance leads out of the values of ${type.name}`);
-  return values;
+  return new type.Bits(values.buffer);
 }
 
 /** Where entries lie: each number is how many places are left out before it. */
@@ -307,21 +304,20 @@ function record(bytes, from, mark) {
   const reader = new Reader(bytes, from);
   const kinds = reader.byte();
   const [type, stored] = [TYPES[kinds & 15], TYPES[kinds >> 4]];
-  if (stored !== type && (stored.family !== type.family || stored.family === NOT_A_NUMBER || stored.width > type.width)) {
-    refuse(`values of ${type.name} are not stored as ${stored.name}`);
-  }
+  if (stored !== type && !type.narrower.includes(stored.name)) refuse(`values of ${type.name} are not stored as ${stored.name}`);
   const forms = reader.byte();
   const [form, gapBits] = [FORMS[forms & 3], forms >> 2];
   if (!form) refuse(`form ${forms & 3} of a record is unknown`);
   if (gapBits > 8) refuse(`gaps of ${gapBits} bits, at most 8 are allowed`);
-  if (form === "base" && stored.family !== "integer") refuse(`values of ${stored.name} have no base`);
+  if (form === "base" && !stored.whole) refuse(`values of ${stored.name} have no base`);
 
   const axes = reader.varint();
-  if (axes > bytes.length) refuse(`truncated: a tensor of ${axes} axes does not fit into its record`);
+  if (axes > MOST_AXES) refuse(`a tensor has ${axes} axes, at most ${MOST_AXES} are allowed`);
   const shape = Array.from({ length: axes }, () => reader.varint());
   const size = shape.reduce((product, axis) => product * axis, 1);
+  if (shape.reduce((product, axis) => product * Math.max(axis, 1), 1) >= 2 ** 56) refuse("a shape is beyond 2^56");
   const allowed = VALUES_PER_BYTE * bytes.length + VALUES_BESIDES;
-  if (!(size <= allowed)) refuse(`a tensor of ${size} values claims more than the ${allowed} of its record`);
+  if (size > allowed) refuse(`a tensor of ${size} values claims more than the ${allowed} of its record`);
   const entries = gapBits ? reader.varint() : size;
   if (entries > size) refuse(`a tensor of ${size} values has ${entries} entries`);
   let begun = from;
@@ -334,29 +330,28 @@ function record(bytes, from, mark) {
 
   const places = gapBits ? positions(stream(reader, entries, tablesEnd), gapBits, size) : null;
   done("gaps");
-  let values;
+  let bits;
   if (form === "codebook") {
     const codebook = reader.values(stored, reader.varint());
     done("codebook");
-    values = stored.Values.from(stream(reader, entries, tablesEnd), (index) => codebook[index] ?? refuse(`an index of ${index} is outside of a codebook of ${codebook.length}`));
+    const lookUp = (index) => codebook[index] ?? refuse(`an index of ${index} is outside of a codebook of ${codebook.length}`);
+    bits = stored.Bits.from(stream(reader, entries, tablesEnd), lookUp);
   } else if (form === "base") {
-    const [base] = reader.values(stored, 1);
+    const base = reader.values(stored, 1);
     done("codebook");
-    values = fromBase(base, stream(reader, entries, tablesEnd), stored);
+    bits = fromBase(base, stream(reader, entries, tablesEnd), stored);
   } else {
-    values = reader.values(stored, entries);
+    bits = reader.values(stored, entries);
   }
   done("values");
   reader.end("a record");
-  if (stored.name === "bool" && values.some((value) => value > 1)) refuse("a bool is neither 0 nor 1");
+  if (stored.name === "bool" && bits.some((bit) => bit > 1)) refuse("a bool is neither 0 nor 1");
 
-  const found = widened(values, stored, type);
-  let all = found;
-  if (places) {
-    all = new type.Values(size);
-    places.forEach((place, i) => (all[place] = found[i]));
-  }
-  return { type: type.name, shape, values: type.name === "complex64" ? new Float32Array(all.buffer) : all };
+  bits = widened(bits, stored, type);
+  if (!places) return { type: type.name, shape, values: valuesOf(bits, type) };
+  const all = new type.Bits(size);
+  places.forEach((place, i) => (all[place] = bits[i]));
+  return { type: type.name, shape, values: valuesOf(all, type) };
 }
 
 // ---------------------------------------------------------------------------------------------------------- the file
@@ -387,6 +382,7 @@ function readHeader(file) {
   const layers = [];
   for (let i = reader.varint(); i > 0; i -= 1) {
     const layer = { name: reader.text(), checksum: reader.uint32(), tensors: [] };
+    if (layers.some(({ name }) => name === layer.name)) refuse(`there are two layers ${JSON.stringify(layer.name)}`);
     for (let k = reader.varint(); k > 0; k -= 1) {
       const own = reader.text();
       const tensor = { name: layer.name ? `${layer.name}.${own}` : own, bytes: reader.varint() };
@@ -405,6 +401,7 @@ export function decode(bytes) {
   const { metadata, layers } = readHeader(file);
   const parts = [{ kind: "header", from: 0, to: file.at, tensor: null }];
   const tensors = new Map();
+  const stored = new Set(); // the names of those that have a record of their own
   for (const layer of layers) {
     const section = file.take(layer.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0));
     if (crc32(section) !== layer.checksum) refuse(`layer ${JSON.stringify(layer.name)} does not have its checksum`);
@@ -414,8 +411,10 @@ export function decode(bytes) {
       if (length) {
         const mark = (kind, start, end) => parts.push({ kind, from: start, to: end, tensor: name });
         tensors.set(name, record(bytes.subarray(from, from + length), from, mark));
+        stored.add(name);
       } else {
-        tensors.set(name, tensors.get(same) ?? refuse(`${JSON.stringify(name)} is ${JSON.stringify(same)}, which is not there`));
+        if (!stored.has(same)) refuse(`${JSON.stringify(name)} is to be ${JSON.stringify(same)}, which is not stored before it`);
+        tensors.set(name, tensors.get(same));
       }
       from += length;
     }
