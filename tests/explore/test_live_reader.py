@@ -5,13 +5,13 @@ import json
 import zlib
 
 import containers
+import live_page
 import numpy as np
 import pytest
 import torch
-from browsing import new_page, served, watch
 from torch import nn
 
-from compress_lib import container, explore, ledger
+from compress_lib import container, ledger
 
 READ = """async (files) => {
     const { decode, crc32, CnetError } = await import("/cnet.mjs");
@@ -32,15 +32,8 @@ READ = """async (files) => {
 
 @pytest.fixture(scope="module")
 def page(browser):
-    """A page that has the live network's modules."""
-    with served(explore.__path__[0] + "/live") as address:
-        page = new_page(browser)
-        troubles = watch(page, address)
-        page.route(address + "/", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        page.goto(address + "/")
+    with live_page.opened(browser) as page:
         yield page
-        assert not troubles
-        page.close()
 
 
 @pytest.fixture(scope="module")
