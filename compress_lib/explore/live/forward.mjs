@@ -2,10 +2,9 @@
 //
 //   network({metadata, tensors}) -> (levels) => logits
 //
-// takes what cnet.mjs decoded; `levels` are the 28·28 gray levels of an image, 0 to 255. A weight that is zero is not
+// takes what cnet.mjs decoded; `levels` are the gray levels of a square image, 0 to 255. A weight that is zero is not
 // multiplied: each layer keeps its other weights in a list, which is what makes LeNet-5 quick enough to draw with.
 
-const SIDE = 28;
 const MEAN = 0.286; // of Fashion-MNIST's training pixels, as in compress_lib.data.normalize
 const STD = 0.353;
 
@@ -174,7 +173,7 @@ export function network({ metadata, tensors }) {
   const unused = [...tensors.keys()].filter((name) => !used.has(name));
   if (unused.length) refuse(`it has a tensor ${unused[0]}, which ${architecture} does not have`);
 
-  return (levels) => forward({ count: 1, side: SIDE, values: Float64Array.from(levels, (level) => (level / 255 - MEAN) / STD) }).values;
+  return (levels) => forward({ count: 1, side: Math.sqrt(levels.length), values: Float64Array.from(levels, (level) => (level / 255 - MEAN) / STD) }).values;
 }
 
 /** Probabilities of logits. */
