@@ -51,7 +51,7 @@
       el.remove();
       throw error;
     }
-    for (const node of figure) node.remove();
+    for (const node of figure) node.hidden = true; // paper still shows it
     place.dataset.live = "true";
   }
 
