@@ -56,11 +56,12 @@ class Opening(SphinxTransform):
         """Move ``**value** — label`` from the cell's output to the first screen."""
         for output in [part for part in cell.children if part.get("nb_element") == "cell_code_output"]:
             for paragraph in output.findall(nodes.paragraph):
-                if isinstance(paragraph[0], nodes.strong):
-                    label = re.sub(r"^\s*—\s*", "", "".join(node.astext() for node in paragraph[1:]))
+                value, *rest = spoken(paragraph)
+                if isinstance(value, nodes.strong):
+                    label = re.sub(r"^\s*—\s*", "", "".join(node.astext() for node in rest))
                     opening += nodes.container(
                         "",
-                        nodes.paragraph("", paragraph[0].astext(), classes=["headline-value"]),
+                        nodes.paragraph("", value.astext(), classes=["headline-value"]),
                         nodes.paragraph("", label[:1].upper() + label[1:], classes=["headline-label"]),
                         classes=["headline"],
                     )
@@ -99,9 +100,14 @@ def is_cell(node) -> bool:
     return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
 
 
+def spoken(node: nodes.Element) -> list[nodes.Node]:
+    """The children of a node without the empty texts that a parser leaves."""
+    return [child for child in node.children if not isinstance(child, nodes.Text) or child.astext()]
+
+
 def only_child(node, kind):
-    """The child of a paragraph that has no other, empty texts apart."""
-    children = [child for child in node.children if not isinstance(child, nodes.Text) or child]
+    """The child of a paragraph that has no other."""
+    children = spoken(node)
     alone = isinstance(node, nodes.paragraph) and len(children) == 1 and isinstance(children[0], kind)
     return children[0] if alone else None
 
