@@ -2,11 +2,9 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import explorer_modules, new_page, watch
+from browsing import WCAG, explorer_modules, new_page, watch
 from examples import example
 from exploring import standalone
-
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
