@@ -83,6 +83,11 @@ class Drawing:
         style = _stroke(color, **line)
         self._add("circle", cx=x, cy=y, r=r, fill=color if fill else "none", fill_opacity=fill or None, **style)
 
+    def dots(self, centers: Sequence[Point], r: float, color: str = INK):
+        """Small disks, all in one path."""
+        d = "".join(f"{_path([center])}h0" for center in centers)
+        self._add("path", d=d, fill="none", stroke=color, stroke_width=2 * r, stroke_linecap="round")
+
     def path(self, d: str, color: str = INK, **line):
         """Lines and curves in SVG's own words."""
         self._add("path", d=d, fill="none", **_stroke(color, **line))
