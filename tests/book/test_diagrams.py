@@ -96,6 +96,12 @@ def test_text_is_inside_large_enough_and_nowhere_on_other_text(browser):
             assert apart, (picture["name"], one, other)
 
 
+def test_the_light_colors_are_the_site_s():
+    style = (ROOT / "book" / "assets" / "book.css").read_text(encoding="utf-8")
+    for name, light in kit.COLORS.items():
+        assert re.findall(rf"--{name}: light-dark\((#\w+), #\w+\)", style) == [light]
+
+
 # what the diagrams say
 
 
