@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
-COLORS = {
-    "ink": "#1d2430",
-    "soft": "#525d6b",
-    "ground": "#ffffff",
-    "c0": "#1f5f99",
-    "c1": "#a4480a",
-    "c2": "#17705a",
-    "c3": "#7a3f94",
-}
-INK, SOFT, GROUND, BLUE, ORANGE, GREEN, PURPLE = (f"var(--{name}, {light})" for name, light in COLORS.items())
+from compress_lib.figures import palette
+
+
+def _themed(light: str) -> str:
+    return f"var({palette.VARIABLES[light]}, {light})"
+
+
+INK, SOFT, GROUND = map(_themed, (palette.INK, palette.SOFT, palette.GROUND))
+BLUE, ORANGE, GREEN, PURPLE = map(_themed, (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE))
 SANS = "var(--sans, system-ui, sans-serif)"
 SERIF = "var(--serif, Charter, Georgia, serif)"
 

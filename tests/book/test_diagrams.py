@@ -14,6 +14,7 @@ from torch import nn
 
 from compress_lib import ops
 from compress_lib.coding import huffman
+from compress_lib.figures import palette
 from compress_lib.models import shuffle_units
 from compress_lib.models.mobilenet import DepthwiseSeparable, InvertedResidual
 from compress_lib.models.squeezenet import Fire
@@ -64,7 +65,7 @@ def test_each_is_complete_alone_and_harmless_on_a_page(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_colors_are_those_of_the_theme(path):
-    allowed = {f"var(--{name}, {light})" for name, light in kit.COLORS.items()} | {"none"}
+    allowed = {f"var({name}, {light})" for light, name in palette.VARIABLES.items()} | {"none"}
     for element in ElementTree.parse(path).getroot().iter():
         assert {element.get("fill", "none"), element.get("stroke", "none")} <= allowed
         assert not element.get("style")
@@ -98,8 +99,8 @@ def test_text_is_inside_large_enough_and_nowhere_on_other_text(browser):
 
 def test_the_light_colors_are_the_site_s():
     style = (ROOT / "book" / "assets" / "book.css").read_text(encoding="utf-8")
-    for name, light in kit.COLORS.items():
-        assert re.findall(rf"--{name}: light-dark\((#\w+), #\w+\)", style) == [light]
+    for light, name in palette.VARIABLES.items():
+        assert re.findall(rf"{name}: light-dark\((#\w+), #\w+\)", style) == [light]
 
 
 # what the diagrams say
