@@ -2,9 +2,9 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import explorer_modules, new_page, watch
+from browsing import SWEEP, explorer_modules, new_page, on_one_screen, unlock, watch
 from examples import example
-from exploring import SWEEP, on_one_screen, standalone, unlock
+from exploring import standalone
 
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
