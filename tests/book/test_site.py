@@ -7,14 +7,12 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from browsing import new_page, settle, unfold, watch
+from browsing import CONTRAST, WCAG, new_page, settle, thin, unfold, watch
 from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT
 
 from compress_lib import ledger
 
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
-CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}  # all that a theme changes
 PAGE_LIMIT = 3_000_000
 API, API_PAGES = "book/api/", 5  # generated from one template: on each day other ones are opened
 
@@ -42,17 +40,20 @@ def visit(browser, address, path):
     network.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
     settle(page, f"{address}/{path}")
     found = {
-        "troubles": list(troubles),  # so far: axe-core itself asks for style sheets that are not there
+        "troubles": troubles,
         "nbytes": sum(received),
         "formulas": page.locator(".math").count(),
         "typeset": page.locator(".math mjx-container").count(),
         "errors in formulas": page.locator("mjx-merror, [data-mjx-error]").count(),
-        "light": violations(page, "light", WCAG),
     }
+    page.set_viewport_size({"width": 360, "height": 780})
+    unfold(page)
+    found["width"] = page.evaluate("document.documentElement.scrollWidth")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    thin(page)
+    found["light"] = violations(page, "light", WCAG)
     page.emulate_media(color_scheme="dark")
     found["dark"] = violations(page, "dark", CONTRAST)
-    page.set_viewport_size({"width": 360, "height": 780})
-    found["width"] = page.evaluate("document.documentElement.scrollWidth")
     page.close()
     return found
 

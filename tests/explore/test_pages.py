@@ -2,11 +2,9 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import SWEEP, explorer_modules, new_page, on_one_screen, unlock, watch
+from browsing import SWEEP, WCAG, explorer_modules, new_page, on_one_screen, unlock, watch
 from examples import example
 from exploring import standalone
-
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 390, 844)])
