@@ -5,10 +5,10 @@ const SLOPE = { top: 38, bottom: 8, margin: 52, widest: 640, finger: 24 };
 
 /** The four fates of a filter: what its line looks like, and what it is called in the key. */
 const SLOPE_KINDS = {
-  kept: { style: "stroke:var(--ex-off);stroke-width:1", words: () => "stays under both" },
-  both: { style: "stroke:var(--ex-soft);stroke-width:1;stroke-dasharray:2 2.5", words: () => "goes under both" },
-  left: { style: "stroke:var(--ex-0);stroke-width:1.75", words: ({ left }) => `only under ${left.label}` },
-  right: { style: "stroke:var(--ex-1);stroke-width:1.75;stroke-dasharray:7 3", words: ({ right }) => `only under ${right.label}` },
+  kept: { style: "stroke:var(--ex-off);stroke-width:1;opacity:.75", words: "both keep" },
+  both: { style: "stroke:var(--ex-soft);stroke-width:1;stroke-dasharray:1.5 3", words: "both remove" },
+  left: { style: "stroke:var(--ex-0);stroke-width:1.75", words: "only left removes" },
+  right: { style: "stroke:var(--ex-1);stroke-width:1.75;stroke-dasharray:7 3", words: "only right removes" },
 };
 
 /**
@@ -18,7 +18,7 @@ const SLOPE_KINDS = {
 CHARTS.slope = function slope(chart, width) {
   const { left, right, removed, cuts, filter } = chart;
   const n = left.order.length;
-  const height = width < 480 ? 250 : 320;
+  const height = width < 480 ? 246 : 322;
   const pitch = (height - SLOPE.top - SLOPE.bottom) / n;
   const wide = Math.min(width, SLOPE.widest);
   const [from, to] = [(width - wide) / 2 + SLOPE.margin, (width + wide) / 2 - SLOPE.margin];
@@ -36,14 +36,12 @@ CHARTS.slope = function slope(chart, width) {
   const go = (x, rank) => `M${x - half} ${y(rank) - half}l${2 * half} ${2 * half}m0 ${-2 * half}l${-2 * half} ${2 * half}`;
   const ends = left.order.map((_, rank) => [from, to].map((x) => (rank < removed ? go : stay)(x, rank)).join("")).join("");
 
-  const hatch = hatching();
   const text = (words, x, at, anchor, kind) => `<text class="${kind}" text-anchor="${anchor}" x="${x}" y="${at}">${escape(words)}</text>`;
   const middle = (from + to) / 2;
   const head =
     text(left.label, from - SLOPE.margin, 14, "start", "ex-value") +
     text(right.label, to + SLOPE.margin, 14, "end", "ex-value") +
-    text("↑ higher scores", middle, 30, "middle", "ex-tick") +
-    text(`${removed} of ${n} go`, middle, Math.min(cut + 15, height - 3), "middle", "ex-note");
+    text(`↑ higher scores; the lowest ${removed} of ${n} go`, middle, 30, "middle", "ex-tick");
   const strip = (x, order) => `<rect x="${x - SLOPE.margin + 6}" y="${SLOPE.top}" width="${2 * SLOPE.margin - 12}" height="${n * pitch}" style="fill:transparent" ${dragged("filter", "y", left.order.map((_, j) => y(order[j])))}/>`;
   const below = Math.max(0, SLOPE.top + n * pitch - cut);
   const handle = `<rect x="${from}" y="${cut - SLOPE.finger / 2}" width="${to - from}" height="${SLOPE.finger}" style="fill:transparent" ${dragged("percent", "y", cuts.map((count) => y(count - 0.5)))}/>`;
@@ -60,14 +58,14 @@ CHARTS.slope = function slope(chart, width) {
       text(`filter ${filter}`, from + 12, a + (a > b ? 16 : -8), "start", "ex-note");
   }
   const body =
-    `${hatch.defs}<rect x="${from}" y="${cut}" width="${to - from}" height="${below}" fill="${hatch.fill}" style="opacity:.25"/>` +
+    `<rect x="${from}" y="${cut}" width="${to - from}" height="${below}" style="fill:var(--ex-rule);opacity:.55"/>` +
     lines.join("") +
     `<path class="ex-slope-ends" d="${ends}" style="fill:var(--ex-surface);stroke:var(--ex-ink)"/>` +
-    `<path d="M${from - 14} ${cut}H${to + 14}" style="stroke:var(--ex-ink);stroke-width:2"/>` +
+    `<path d="M${from - 14} ${cut}H${to + 14}" style="stroke:var(--ex-ink);stroke-width:2"/><circle class="ex-knob" cx="${middle}" cy="${cut}" r="8"/>` +
     head +
     followed +
     handle +
     (filter === undefined ? "" : strip(from, one) + strip(to, other));
-  const key = Object.entries(SLOPE_KINDS).map(([kind, { style, words }]) => `<li><svg width="30" height="12" aria-hidden="true"><path d="M0 6H30" style="${style}"/></svg>${escape(words(chart))}: ${fates[kind].length}</li>`);
-  return `${svg(chart, width, height, body)}<ul class="ex-key ex-key-left" style="display:grid;grid-template-columns:repeat(auto-fill,minmax(165px,1fr));gap:0 6px">${key.join("")}</ul>`;
+  const key = Object.entries(SLOPE_KINDS).map(([kind, { style, words }]) => `<li style="white-space:nowrap;gap:6px"><svg width="24" height="12" aria-hidden="true"><path d="M0 6H24" style="${style}"/></svg>${words}: ${fates[kind].length}</li>`);
+  return `${svg(chart, width, height, body)}<ul class="ex-key ex-key-left" style="display:grid;grid-template-columns:repeat(auto-fill,minmax(156px,1fr));gap:0 4px;font-size:12px">${key.join("")}</ul>`;
 };

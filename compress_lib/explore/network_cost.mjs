@@ -120,6 +120,7 @@ export function compute(data, state, format) {
       description: refused || `${shapes} by ${outputs} filters of ${inputs / groups}${BY}${kernel}${BY}${kernel}, moved by ${stride}. Heights are in proportion, and so are depths, the channels. Bytes moved: input ${format.bytes(input_bytes)}, weights ${format.bytes(weight_bytes)}, output ${format.bytes(output_bytes)}.`,
       owner: data,
       ...{ side: size, output: refused ? null : output, inputs, outputs, kernel, padding, stride, groups },
+      macs: now.macs,
       bytes: now.bytes,
     },
     ...(roof ? [underTheRoof(roof, found, format)] : []),

@@ -58,9 +58,9 @@ function slidingWindow({ stride, padding, output, kernel, outputs }, places, sha
   );
 }
 
-/** {owner, side, output, inputs, outputs, kernel, padding, stride, groups, bytes: [input, weights, output]}; output null if there is none. */
+/** {owner, side, output, inputs, outputs, kernel, padding, stride, groups, macs, bytes: [input, weights, output]}; output and macs null if there is none. */
 CHARTS.layer = function layer(chart, width) {
-  const { owner, side, output, inputs, outputs, kernel, padding, groups, bytes } = chart;
+  const { owner, side, output, inputs, outputs, kernel, padding, groups, macs, bytes } = chart;
   const places = layerPlaces(chart, width);
   const id = `explorer-layer-${(serial += 1)}`;
   const defs = Object.entries(LAYER_PARTS).map(([name, { color, marks }]) => `<pattern id="${id}-${name}" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6" style="fill:color-mix(in srgb, var(--ex-${color}) 20%, var(--ex-raised))"/><g style="fill:none;stroke:var(--ex-${color});opacity:.6">${marks}</g></pattern>`);
@@ -76,6 +76,8 @@ CHARTS.layer = function layer(chart, width) {
     ["output", output === null ? "none" : `${outputs} × ${output} × ${output}`, width - 2, "end"],
   ].map(([what, shape, x, anchor]) => text(what, x, bottom + 18, anchor, "ex-value") + text(shape, x, bottom + 34, anchor));
 
+  const middle = (input.x + input.width + input.dx + places.output.x) / 2;
+  const work = macs === null ? "" : text(format.count(macs), middle, 16, "middle", "ex-note") + text("multiply–adds", middle, 32, "middle");
   const total = bytes.reduce((a, b) => a + b, 0);
   let from = 1;
   const bar = Object.keys(LAYER_PARTS).map((name, i) => {
@@ -84,10 +86,10 @@ CHARTS.layer = function layer(chart, width) {
     from += part;
     return rect;
   });
-  const moved = [[1, "start"], [width / 2, "middle"], [width - 1, "end"]].map(([x, anchor], i) => text(`${Object.keys(LAYER_PARTS)[i]} ${format.bytes(bytes[i])}`, x, bottom + 98, anchor));
+  const moved = [[1, "start"], [width / 2, "middle"], [width - 1, "end"]].map(([x, anchor], i) => text(`${Object.keys(LAYER_PARTS)[i]} ${format.bytes(total ? bytes[i] : NaN)}`, x, bottom + 98, anchor));
   const body =
     `<defs>${defs.join("")}</defs>${padded}${block(input, paint("input"))}${block(filter, paint("weights"))}${result}` +
-    `<g class="ex-window"></g>${named.join("")}${text(total ? `${format.bytes(total)} moved for one image` : "nothing is moved", 1, bottom + 58, "start", "ex-value")}${bar.join("")}${moved.join("")}`;
+    `<g class="ex-window"></g>${work}${named.join("")}${text(total ? `${format.bytes(total)} moved for one image` : "nothing is moved", 1, bottom + 58, "start", "ex-value")}${bar.join("")}${moved.join("")}`;
   const holder = document.createElement("template");
   holder.innerHTML = svg(chart, width, bottom + 104, body);
   if (output !== null) slide(holder.content.firstElementChild, chart, places, owner);
