@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 from browsing import new_page
-from exploring import EXPLORE
+from exploring import parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
