@@ -14,7 +14,7 @@ export const labels = {
 
 const FLOAT = 4;
 
-const BY = "\u00a0×\u00a0";
+const BY = " × ";
 
 /** One layer's numbers; `side` and `output` are the heights (= widths) of its input and output. */
 function layer({ side, output, inputs, outputs, kernel, groups, bias }) {
