@@ -3,9 +3,9 @@
 // Colors come from explorer.css; series also differ by dash and marker, so that charts read in gray.
 //
 // Charts that the hand moves:
-//   drag: {control, at: [number for each value of the control], mirror?}   of `line` and `histogram`
-//         The place on the x-axis of each value. Pressing or dragging anywhere in the plot moves the control to the
-//         nearest; with `mirror` −x counts as x.
+//   drag: {control, at?: [number for each value of the control], mirror?}   of `line` and `histogram`
+//         The place on the x-axis of each value, if it is not the value itself. Pressing or dragging anywhere in the
+//         plot moves the control to the nearest; with `mirror` −x counts as x.
 //   pick: {control, values: [value or null, ...]}                          of `tiles`, `bars`, `histogram`, `grid`
 //         The value that a click on each tile, bar or image sets; null: nothing.
 // A chart type of an explorer's own marks what can be moved itself, in any SVG or HTML that it draws:
@@ -99,7 +99,7 @@ function frame(chart, width, [x0, x1], [y0, y1]) {
   body += `<text class="ex-label" text-anchor="end" x="${box.right}" y="${height - 5}">${escape(chart.x.label)}</text>`;
   if (chart.guess) body += guessed(chart.guess, { box, x, y });
   let grip = "";
-  if (chart.drag) {
+  if (chart.drag?.at) {
     const { control, at, mirror } = chart.drag;
     const places = at.map(x);
     grip = `<rect class="ex-grip" x="0" y="${box.top - 10}" width="${width}" height="${box.bottom - box.top + 34}" ${dragged(control, "x", places, mirror && at.map((v) => x(-v)))}/>`;
@@ -222,6 +222,19 @@ function bars(chart, width) {
   return svg(chart, width, height, body.join(""));
 }
 
+const CELLS = { most: 84, least: 24, gap: 8, label: 18, height: 270 };
+
+/** The widest cells with which all images stay within a height. */
+function cellWidth(images, width) {
+  const shape = Math.max(...images.map(({ rows, cols }) => rows / cols));
+  const { most, least, gap, label, height } = CELLS;
+  for (let cell = most; cell > least; cell -= 1) {
+    const across = Math.floor((width + gap) / (cell + gap));
+    if (Math.ceil(images.length / across) * (cell * shape + label + gap) - gap <= height) return cell;
+  }
+  return least;
+}
+
 /**
  * {images: [{label, values, rows, cols, off?: faint and crossed out}], max?: the magnitude drawn in full color}
  * One color above zero, another below, blank at zero; `colors` is {plus: "rgb(...)", minus: "rgb(...)"}.
@@ -231,7 +244,7 @@ function grid(chart, width, colors) {
   const [plus, minus] = [colors.plus, colors.minus].map((color) => color.match(/[\d.]+/g).slice(0, 3).map(Number));
   const list = document.createElement("div");
   list.className = "ex-grid";
-  list.style.setProperty("--ex-cell", `${width < 400 || chart.images.length > 20 ? 66 : 84}px`);
+  list.style.setProperty("--ex-cell", `${cellWidth(chart.images, width)}px`);
   list.setAttribute("role", "img");
   list.setAttribute("aria-label", `${chart.title}. ${chart.description}`);
   for (const [i, image] of chart.images.entries()) {

@@ -22,7 +22,8 @@
 //             at the start. The reader can skip it; the guess stays on the reader's machine
 //     question  one sentence, at most 120 characters
 //     kind      "number", "choice" or "order"
-//     show?     {control: value}: the setting that holds the answer. The explorer goes there when the guess is made
+//     show?     {control: value}: the setting that holds the answer, or a function (at) => that. The explorer goes
+//               there when the guess is made
 //     unit?     "number": text after the field; a result written as percent has "%" by itself
 //     min, max  "number": what can be typed, in the unit
 //     options   "choice", "order": [text, ...], two to five
@@ -214,6 +215,7 @@ async function render({ model, el, address }) {
     name: model.get("module"),
     at: (changes) => compute(data, { ...start, ...changes }, format).results,
     write: (name, value) => format[labels[name][1]](value),
+    plain: (value) => format.number(value),
     isPercent: (name) => labels[name]?.[1] === "percent",
     unlock(show, text) {
       dock.replaceChildren(controls.node);
@@ -257,7 +259,12 @@ async function render({ model, el, address }) {
   hands(root, specs, move, controls.pause);
 
   let answer;
-  const drawn = () => charts.show((answer.charts ?? []).map((chart, i) => (i ? chart : { ...chart, guess: question?.mark(model.get("state")) })));
+  /** What the frame knows and the chart does not: the reader's guess, and the values that a slider has. */
+  function completed(chart, i) {
+    const values = specs.find(({ name }) => name === chart.drag?.control)?.values;
+    return { ...chart, drag: values && { at: values, ...chart.drag }, guess: i ? undefined : question?.mark(model.get("state")) };
+  }
+  const drawn = () => charts.show((answer.charts ?? []).map(completed));
   function update() {
     const state = model.get("state");
     answer = compute(data, state, format);

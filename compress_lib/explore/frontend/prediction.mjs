@@ -72,16 +72,17 @@ function ordering({ options }, commit) {
  * The question in place of the controls, unless there is none or it was answered before: then `mark` remains.
  * `unlock(show, text)` is called with the setting to go to and what to tell.
  */
-function predicting({ asked, name, at, write, isPercent, unlock }) {
+function predicting({ asked, name, at, write, plain, isPercent, unlock }) {
   if (!asked) return null;
   const scale = isPercent(asked.result) ? 100 : 1;
   const question = { unit: isPercent(asked.result) ? "%" : "", min: 0, max: scale, ...asked };
-  const truth = () => (typeof asked.answer === "function" ? asked.answer(at) : (asked.answer ?? at(asked.show ?? {})[asked.result]));
+  const show = () => (typeof asked.show === "function" ? asked.show(at) : (asked.show ?? {}));
+  const truth = () => (typeof asked.answer === "function" ? asked.answer(at) : (asked.answer ?? at(show())[asked.result]));
   const before = kept.read(name);
   let guess = before?.question === asked.question ? before.guess : undefined;
   let open = guess === undefined;
 
-  const value = (number) => (asked.result ? write(asked.result, number / scale) : `${number}${question.unit ? `\u00a0${question.unit}` : ""}`);
+  const value = (number) => (asked.result ? write(asked.result, number / scale) : `${plain(number)}${question.unit ? `\u00a0${question.unit}` : ""}`);
   const inWords = {
     number: value,
     choice: (i) => `“${asked.options[i]}”`,
@@ -96,7 +97,7 @@ function predicting({ asked, name, at, write, isPercent, unlock }) {
     guess = answer;
     open = false;
     const stored = kept.write(name, { question: asked.question, guess });
-    unlock(asked.show ?? {}, `${reveal()}${stored ? "" : " This browser keeps no guesses: you will be asked again."}`);
+    unlock(show(), `${reveal()}${stored ? "" : " This browser keeps no guesses: you will be asked again."}`);
   }
   function skip() {
     if (!open) return;
@@ -116,7 +117,7 @@ function predicting({ asked, name, at, write, isPercent, unlock }) {
 
   /** Where the guess belongs on the first chart, in the setting that was asked for. */
   function mark(state) {
-    if (!asked.mark || guess === undefined || !Object.entries(asked.show ?? {}).every(([key, v]) => same(state[key], v))) return undefined;
+    if (!asked.mark || guess === undefined || !Object.entries(show()).every(([key, v]) => same(state[key], v))) return undefined;
     return { axis: asked.mark, value: guess / scale, label: "your guess" };
   }
   return { node, mark, skip, open: () => open };
