@@ -34,7 +34,7 @@ export function compute(data, state, format) {
   const { size, kernel, patch } = data;
   const { words } = data.filters.find(({ name }) => name === state.filter);
   const count = patch.length / BYTE;
-  const at = state.word - 1;
+  const at = (state.word ?? 1) - 1; // one word needs no control
   const equal = Array.from({ length: count }, (_, word) => {
     const [x, w] = [bitsOf(patch, word, size), bitsOf(words, word, size)];
     return x.map((bit, i) => Number(bit === w[i]));
@@ -51,7 +51,7 @@ export function compute(data, state, format) {
   const whole = pairs === count * size;
   const last = state.bits ? equal[at][state.bits - 1] : null;
   const step = last === null ? "no pair of this word is compared" : `pair ${state.bits} is ${last ? "equal: a one" : "not equal: a zero"}`;
-  const sentence = `Word ${state.word} of ${count}: ${step}. ${agree} ones of ${pairs} pairs so far: ${formula}${whole ? ", the product of all signs" : ""}.`;
+  const sentence = `Word ${at + 1} of ${count}: ${step}. ${agree} ones of ${pairs} pairs so far: ${formula}${whole ? ", the product of all signs" : ""}.`;
   const [row, column] = [Math.floor(at / (count / (kernel[0] * kernel[1])) / kernel[1]), Math.floor(at / (count / (kernel[0] * kernel[1]))) % kernel[1]];
   const details =
     `The word is of kernel place (${row}, ${column}). In it, ${here} of the ${state.bits} pairs compared are equal. ` +
@@ -60,7 +60,7 @@ export function compute(data, state, format) {
   const chart = {
     type: "bits",
     wide: true,
-    title: `${state.filter}, word ${state.word} of ${count}`,
+    title: `${state.filter}, word ${at + 1} of ${count}`,
     description: `${size} bits of the input, ${size} of the filter, and their XNOR, a one where the two are equal, for the first ${state.bits}. ${here} ones here, ${before} in the words before: ${formula}.`,
     x: bitsOf(patch, at, size),
     w: bitsOf(words, at, size),

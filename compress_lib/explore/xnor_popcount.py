@@ -37,7 +37,7 @@ def explorer(filters: Mapping[str, np.ndarray], patch: np.ndarray, *, word: int 
     patch : array of shape (in, kh, kw)
         What the filters see at one place of the layer's input, after a batch normalization.
     word : int
-        At the start, from 1.
+        At the start, from 1; there is no control for it where there is one only.
     bits : int
         Of this word compared at the start, from 0 to the number it has.
 
@@ -64,9 +64,7 @@ def explorer(filters: Mapping[str, np.ndarray], patch: np.ndarray, *, word: int 
         "xnor_popcount",
         controls=[
             slider("bits", "pairs of bits compared", range(size + 1), bits),
-            slider("word", "word", range(1, count + 1), word)
-            if count > 1
-            else choice("word", "word", [1], word),
+            *([slider("word", "word", range(1, count + 1), word)] if count > 1 else []),
             choice("filter", "filter", list(given), next(iter(given))),
         ],
         title="A product without multiplying",
