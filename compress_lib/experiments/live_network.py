@@ -1,8 +1,8 @@
 """Measure what the network that runs in the page needs from here, for chapter 07 and the landing page.
 
 In ``results/live-network.json``: the first test images, what the dense network answers to them, and for each position
-of the two sliders the bytes of the file and the accuracy over all test images. The images are Fashion-MNIST's, © Zalando
-SE, under the MIT License.
+of the two sliders the bytes of the file and the accuracy over all test images. The images are Fashion-MNIST's,
+copyright Zalando SE, under the MIT License.
 """
 
 import argparse
