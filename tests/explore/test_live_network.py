@@ -112,17 +112,17 @@ def test_a_drawing_of_nothing_is_none(modules):
 
 
 def test_a_test_image_put_on_the_pad_is_read_back(modules):
-    """Bit for bit, if its longest side is 28 pixels, as in most; and it is hardly ever taken for something else."""
-    images = data.fashion_mnist("test")[0][:1000]
+    """But for what is hardly visible, if its longest side is 28 pixels; and it is hardly ever taken for another."""
+    images = data.fashion_mnist("test")[0][:500]
     again = torch.tensor(modules.evaluate(AGAIN, encoded(images.numpy().tobytes())), dtype=torch.uint8)
-    same = (again == images.flatten(1)).all(1)
+    same = ((again.int() - images.flatten(1).int()).abs() <= 0.05 * 255).all(1)  # what is less is cut off
     cloth = images[:, 0] > 0.05 * 255
     whole = (cloth.any(2).sum(1) == 28) | (cloth.any(1).sum(1) == 28)
     centered = whole & torch.tensor([_centered(image) for image in cloth.numpy()])
     assert same[centered].all() and centered.float().mean() > 0.75
     model = container.load(FILE)
     before, after = (training.predict(model, x.view(-1, 1, 28, 28)).argmax(1) for x in (images, again))
-    print(f"{int(same.sum())} of 1,000 come back bit for bit, {int((before == after).sum())} are taken for the same")
+    print(f"of {len(images)}, {int(same.sum())} come back, {int((before == after).sum())} are taken for the same")
     assert (before == after).float().mean() >= 0.99
 
 
