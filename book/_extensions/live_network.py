@@ -17,7 +17,7 @@ from myst_nb.sphinx_ import NbMetadataCollector
 PLACE = 'id="live-network"'
 START = """
   const place = document.getElementById("live-network");
-  const el = document.createElement("div");
+  const el = Object.assign(document.createElement("div"), { className: "explorer-live" });
   const begin = async () => {
     const before = [...place.childNodes];
     place.append(el);

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def measure(root: harness.Directory = None) -> Path:
     """Write and return ``results/live-network.json``."""
+    provenance = ledger.provenance(f"python -m compress_lib {COMMAND}")  # before the files change
     images, labels = harness.fashion_mnist(root)[1]
     dense = zoo.load(NAME)
     compressed = container.load(ledger.directory() / "compressed" / f"{NAME}.cnet")
@@ -46,7 +47,7 @@ def measure(root: harness.Directory = None) -> Path:
         found = [_measured(simplified(compressed, dropped, values), images, labels) for values in VALUES]
         sliders["nbytes"].append([nbytes for nbytes, _ in found])
         sliders["accuracy"].append([accuracy for _, accuracy in found])
-    content = ledger.provenance(f"python -m compress_lib {COMMAND}") | {
+    content = provenance | {
         "classes": list(data.CLASSES),
         "images": base64.b64encode(images[:IMAGES].numpy().tobytes()).decode(),
         "labels": labels[:IMAGES].tolist(),
