@@ -24,6 +24,11 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+# What axe-core applies, without fetching style sheets again and without a list of all that is in order.
+AXE = {"preload": False, "resultTypes": ["violations"]}
+WCAG = AXE | {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+CONTRAST = AXE | {"runOnly": {"type": "rule", "values": ["color-contrast"]}}  # all that a theme changes
+
 PATIENCE = 120_000  # milliseconds; a busy machine is no failure
 
 
@@ -99,6 +104,24 @@ def unfold(page: Page) -> None:
             const passing = (a) => Number.isFinite(a.effect.getComputedTiming().endTime);
             for (let running; (running = document.getAnimations().filter(passing)).length; )
                 await Promise.allSettled(running.map((a) => a.finished));
+        }"""
+    )
+
+
+def thin(page: Page) -> None:
+    """Of what repeats, keep the first: a kind of token in code, the rows of a table, the entries of a long list.
+
+    For axe-core, whose time grows with the elements of a page, and which would find the same in each of them.
+    """
+    page.evaluate(
+        """() => {
+            const seen = new Set();
+            for (const token of document.querySelectorAll('pre span[class]'))
+                if (seen.has(token.className)) token.replaceWith(...token.childNodes);
+                else seen.add(token.className);
+            const repeated = [...document.querySelectorAll('tbody')].map((body) => [...body.rows]);
+            repeated.push(...[...document.querySelectorAll('article :is(ul, ol)')].map((list) => [...list.children]));
+            for (const all of repeated) for (const one of all.slice(5)) one.remove();
         }"""
     )
 

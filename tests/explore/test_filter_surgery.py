@@ -100,7 +100,7 @@ def test_accuracies_are_those_measured_and_removed_filters_are_marked(compute, v
 def test_without_recovery_there_is_no_number(compute, vgg):
     widget = filter_surgery.explorer(**arguments(16, ORDERS) | {"recovered": None}, **vgg)
     (answer,) = compute(widget, [widget.state])
-    assert answer["results"]["recovered"] is None and "repair" not in answer["sentence"]
+    assert answer["results"]["recovered"] is None and "repair" not in answer["words"]
 
 
 def test_the_maps_on_the_page_are_the_maps(browser, vgg):
