@@ -90,11 +90,10 @@ def watch(page: Page, address: str) -> list[str]:
 
 
 def settle(page: Page, url: str) -> None:
-    """Open ``url`` and wait until it has loaded what it loads, MathJax included."""
+    """Open ``url`` and wait until it has loaded what it loads."""
     page.goto(url)
     page.wait_for_load_state("networkidle")
     page.evaluate("() => document.fonts.ready.then(() => true)")
-    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
 
 
 def unfold(page: Page) -> None:
