@@ -137,7 +137,9 @@ def assert_drawer(page, toggle, content: str) -> None:
 
 
 def beside(page, content: str) -> tuple[float, float]:
-    left, right = page.locator("dialog[open]").evaluate("d => [d.getBoundingClientRect().left, d.getBoundingClientRect().right]")
+    left, right = page.locator("dialog[open]").evaluate(
+        "d => [d.getBoundingClientRect().left, d.getBoundingClientRect().right]"
+    )
     return (left / 2 if left > 20 else (right + width(page)) / 2), 400
 
 
