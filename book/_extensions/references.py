@@ -19,15 +19,7 @@ WORDS = re.compile(
     r"(?![\d.]*\d)",
     re.IGNORECASE,
 )
-NO_LINKS_IN = (
-    nodes.reference,
-    nodes.literal,
-    nodes.literal_block,
-    nodes.title,
-    nodes.raw,
-    nodes.math,
-    nodes.math_block,
-)
+NO_LINKS_IN = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.raw, nodes.math, nodes.math_block)
 
 
 class References(SphinxPostTransform):

@@ -1,4 +1,4 @@
-"""Draw the picture that messengers show of the book: book/assets/card.png, from the landing page's own picture and type.
+"""Draw the picture that messengers show of the book, book/assets/card.png, with the landing page's picture and type.
 
     python book/tools/card.py
 
@@ -15,14 +15,16 @@ from browsing import chromium
 ASSETS = ROOT / "book" / "assets"
 SIZE = {"width": 1200, "height": 630}
 STYLE = """
-    body { margin: 0; padding: 50px 72px 44px; box-sizing: border-box; height: 630px; background: var(--ground); color: var(--ink);
-           display: flex; flex-direction: column; justify-content: space-between; font-family: var(--serif); }
+    body { box-sizing: border-box; height: 630px; margin: 0; padding: 50px 72px 44px; font-family: var(--serif);
+           background: var(--ground); color: var(--ink);
+           display: flex; flex-direction: column; justify-content: space-between; }
     h1 { margin: 0; font-size: 78px; font-weight: 600; line-height: 1.05; letter-spacing: -0.02em; }
     p { margin: 14px 0 0; font-size: 30px; color: var(--soft); }
     .stages { grid-template-columns: repeat(4, 1fr); max-width: none; margin: 0; gap: 0 40px; }
     .stages svg { height: 300px; margin: auto; }
 """
-PAGE = """<!doctype html><html data-theme="light"><link rel="stylesheet" href="book.css"><link rel="stylesheet" href="landing.css">
+PAGE = """<!doctype html><html data-theme="light">
+<link rel="stylesheet" href="book.css"><link rel="stylesheet" href="landing.css">
 <style>{style}</style><body><div><h1>Neural Network<br>Compression, Measured</h1>
 <p>Every method derived, programmed and measured on the page</p></div>{picture}</body></html>"""
 

@@ -13,10 +13,7 @@ CELLS = (
     cell("import json", "hide-input"),
     cell("headline()", "hide-input", text_markdown="**44× smaller** — on disk, the whole file", text_plain="Markdown"),
 )
-REST = (
-    "## Objectives\n\nThree.",
-    "## The problem: a third of the bytes (4 min)\n\nText.\n\n[Again](#the-problem-a-third-of-the-bytes-4-min)",
-)
+REST = "## Objectives\n\nThree.", "## The problem: a third of the bytes (4 min)\n\nText.\n\n[Again](#the-problem-a-third-of-the-bytes-4-min)"
 COVER = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><desc>A file\n of blocks</desc></svg>'
 
 
@@ -42,11 +39,7 @@ def test_the_first_screen(book):
     assert badges == ["45 minutes", "Prerequisites: chapters 2 and 5 (folding); some patience"]
     assert not opening.select("img, .cell")
     assert runs.summary.text == "Run this page" and not runs.has_attr("open")
-    assert [code.text for code in runs.select(".cell_input pre")] == [
-        "REPOSITORY = ''\n",
-        "import json\n",
-        "headline()\n",
-    ]
+    assert [code.text for code in runs.select(".cell_input pre")] == ["REPOSITORY = ''\n", "import json\n", "headline()\n"]
     assert not runs.select("details, .cell_output"), "the code is folded once"
     assert [a["href"] for a in runs.select("p a")] == ["../_sources/notebooks/07-deep.ipynb", "../book/how-to-run.html"]
 
