@@ -36,7 +36,7 @@ class StaticExplorers(SphinxPostTransform):
             view = json.loads(re.sub(r"<.*?>", "", forms[VIEW].astext(), flags=re.DOTALL))
             figure = next(iter(forms["image/png"].findall(nodes.image)), None) if "image/png" in forms else None
             model = state.get(view["model_id"], {})
-            if figure is None or "_compute" not in model:
+            if figure is None or "alt" not in model:
                 LOGGER.warning(
                     "this output is a widget, but no explorer with a figure and a saved state", location=bundle
                 )
@@ -65,21 +65,17 @@ def renew_code(app, doctree) -> None:
     if stored is None:
         return
     explore = Path(app.srcdir) / "compress_lib" / "explore"
+    parts = explore / "frontend" / "parts.json"  # the list that compress_lib.explore.frontend.explorer reads
+    app.env.note_dependency(str(parts))
     for entry in stored["state"].values():
         traits = entry["state"]
         if "_compute" not in traits:
             continue
-        own = f"{traits['module']}_charts.mjs"  # for what only this explorer draws
-        sources = {
-            "_esm": ["frontend/explorer.mjs"],
-            "_css": ["frontend/explorer.css"],
-            "_charts": ["frontend/charts.mjs", own] if (explore / own).exists() else ["frontend/charts.mjs"],
-            "_compute": [f"{traits['module']}.mjs"],
-        }
-        for trait, names in sources.items():
-            for name in names:
-                app.env.note_dependency(str(explore / name))
-            traits[trait] = "\n".join((explore / name).read_text(encoding="utf-8") for name in names)
+        for trait, patterns in json.loads(parts.read_text(encoding="utf-8")).items():
+            paths = [path for name in patterns for path in sorted(explore.glob(name.format(module=traits["module"])))]
+            for path in paths:
+                app.env.note_dependency(str(path))
+            traits[trait] = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     attributes = NbMetadataCollector.get_js_files(app.env, docname)[STATE][1]
     attributes["body"] = sanitize_script_content(json.dumps(stored))
 

@@ -37,28 +37,44 @@
     };
   }
 
-  async function start(place, traits) {
+  /** What the page's address says to one explorer: #explorer=weight_threshold&k=2.05&layer=fc1. */
+  function makeAddress(name) {
+    return {
+      /** The setting that it asks for, {control: text}, or null. */
+      asked() {
+        const { explorer, ...setting } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+        return explorer === name ? setting : null;
+      },
+      link: (state) => `${location.href.split("#")[0]}#${new URLSearchParams({ explorer: name, ...state })}`,
+    };
+  }
+
+  async function start(place, traits, name) {
     const { default: widget } = await load(traits._esm);
     const model = makeModel({ ...traits });
     const el = document.createElement("div");
+    el.className = "explorer-live";
     style(traits._css);
     await widget.initialize?.({ model });
-    const figure = [...place.childNodes];
     place.append(el); // attached before it is drawn, so that it knows its width
     try {
-      await widget.render({ model, el });
+      await widget.render({ model, el, address: makeAddress(name) });
     } catch (error) {
       el.remove();
       throw error;
     }
-    for (const node of figure) node.hidden = true; // paper still shows it
-    place.dataset.live = "true";
+    place.dataset.live = "true"; // the figure is hidden, and printed
   }
 
   const saved = document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]');
   const state = Object.assign({}, ...[...saved].map((script) => JSON.parse(script.textContent).state));
+  const names = new Map(); // a second explorer of a kind is called towers-2 in addresses
   for (const place of document.querySelectorAll(".explorer-place[data-model-id]")) {
     const entry = state[place.dataset.modelId];
-    if (entry) start(place, entry.state).catch((error) => console.error("explorer:", error));
+    if (!entry) continue;
+    const { module } = entry.state;
+    names.set(module, (names.get(module) ?? 0) + 1);
+    const name = names.get(module) === 1 ? module : `${module}-${names.get(module)}`;
+    start(place, entry.state, name).catch((error) => console.error("explorer:", error));
   }
 })();

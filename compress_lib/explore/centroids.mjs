@@ -87,11 +87,11 @@ function start(line, drawn, k, init) {
   return Array.from({ length: k }, (_, i) => (i < k - 1 ? i * step + values[0] : values[n - 1]));
 }
 
-/** Lloyd's algorithm to its fixed point: centroids, steps, and what is lost. */
-function solve({ line, drawn }, k, init) {
+/** Lloyd's algorithm, to its fixed point or for so many steps: centroids, steps, and what is lost. */
+function solve({ line, drawn }, k, init, most = Infinity) {
   let centroids = start(line, drawn, k, init);
   let [before, steps] = [null, 0];
-  for (; ; steps += 1) {
+  for (; steps < most; steps += 1) {
     let cuts = line.cuts(centroids);
     if (cuts.some((cut, i) => i && cut === cuts[i - 1])) cuts = line.withoutEmpty(cuts);
     if (before && cuts.every((cut, i) => cut === before[i])) break;
@@ -158,6 +158,20 @@ function histogram({ name, values, count }, { centroids }, format) {
   };
 }
 
+/** What the start of k-means decides. */
+export function predict(data) {
+  const [{ name }] = data.layers;
+  const setting = (init) => ({ k: 64, init, weights: name });
+  const least = (at) => STARTS.reduce((best, init, i) => (at(setting(init)).worst < at(setting(STARTS[best])).worst ? i : best), 0);
+  return {
+    question: "With 64 centroids, from which start is the largest change of any single weight the smallest?",
+    kind: "choice",
+    options: STARTS,
+    answer: least,
+    show: (at) => setting(STARTS[least(at)]),
+  };
+}
+
 export function compute(data, state, format) {
   const layer = prepare(data, state.weights);
   const { k, init } = state;
@@ -175,9 +189,12 @@ export function compute(data, state, format) {
   const rest = zeros ? ` The other ${format.count(zeros)} are zero and stay so; where they are is not counted here.` : "";
   const others = STARTS.filter((name) => name !== init).map((name) => `${format.number(layer.found[name].get(k).rmse)} from ${name}`);
   const sentence =
-    `${k} centroids for the ${format.count(layer.count)} weights of ${layer.name} settle after ${format.count(steps)} step${steps === 1 ? "" : "s"} from the ${init} start, ` +
-    `with an RMS error of ${format.number(rmse)}, ${format.percent(rmse / layer.rms)} of the RMS weight (${others.join(", ")}). ` +
-    `Codes of ${bits} bit${bits === 1 ? "" : "s"} and ${k} floats take ${format.bytes(nbytes)} in place of ${format.bytes(float_bytes)}: ${format.times(ratio)} smaller.${rest}`;
+    `${k} centroids for the ${format.count(layer.count)} weights of ${layer.name}: ` +
+    `RMS error ${format.number(rmse)}, ${format.percent(rmse / layer.rms)} of the RMS weight, and ${format.times(ratio)} smaller.`;
+  const spoken = `${k} centroids, RMS error ${format.number(rmse)}`;
+  const details =
+    `They settle after ${format.count(steps)} step${steps === 1 ? "" : "s"} from the ${init} start (RMS error ${others.join(", ")}). ` +
+    `Codes of ${bits} bit${bits === 1 ? "" : "s"} and ${k} floats take ${format.bytes(nbytes)} in place of ${format.bytes(float_bytes)}.${rest}`;
 
   const log = (values) => values.map((value) => Math.log10(value));
   const series = STARTS.map((name) => ({ label: `${name} start`, x: data.ks.map((count) => Math.log2(count)), y: log(data.ks.map((count) => layer.found[name].get(count).rmse)), draw: "both" }));
@@ -193,6 +210,7 @@ export function compute(data, state, format) {
       y: { label: "log₁₀ of the RMS error" },
       series,
       marker: { x: Math.log2(k), label: `k = ${k}`, y: log([rmse]) },
+      drag: { control: "k", at: data.ks.map((count) => Math.log2(count)) },
     },
     {
       type: "bars",
@@ -208,5 +226,5 @@ export function compute(data, state, format) {
     return [name, format.number(one.rmse), format.number(one.worst), format.count(one.steps)];
   });
   const tables = [{ caption: `The three starts at k = ${k}`, columns: ["start", "RMS error", "largest change", "steps"], rows }];
-  return { sentence, results, charts, tables };
+  return { sentence, spoken, details, results, charts, tables };
 }

@@ -54,6 +54,19 @@ function maps(data, image, gone, layer) {
   };
 }
 
+/** What half of the filters of one layer are to the whole network. */
+export function predict(data) {
+  const removed = data.norms.length / 2;
+  return {
+    question: `You remove half of the filters of ${data.layer.name}. How much of the network’s multiply–adds goes with them?`,
+    kind: "number",
+    unit: "%",
+    max: 100,
+    answer: (at) => 100 * (1 - at({ removed }).macs / at({ removed: 0 }).macs),
+    show: { removed },
+  };
+}
+
 export function compute(data, state, format) {
   const n = data.norms.length;
   const removed = state.removed;
@@ -78,17 +91,22 @@ export function compute(data, state, format) {
   };
   const lost = (what) => format.percent(1 - network[what] / data.network[what]);
   const sentence =
-    `${removed} of the ${n} filters of ${layer.name} are removed (${state.order}): ${layer.name} keeps ${format.count(layer.params)} of ` +
-    `${format.count(before[0].params)} parameters, and ${reader.name}, which reads it, ${format.count(reader.params)} of ` +
-    `${format.count(before.at(-2).params)}. The whole network loses ${lost("params")} of its parameters and ` +
-    `${lost("macs")} of its multiply–adds. It scores ${format.percent(accuracy)}` +
+    `Without ${removed} of the ${n} filters of ${layer.name} (${state.order}) the network scores ${format.percent(accuracy)}` +
     `${recovered === null ? "" : `, and ${format.percent(recovered)} ${data.recovery}`}.`;
+  const spoken = `${removed} filters removed, accuracy ${format.percent(accuracy)}`;
+  const details =
+    `${layer.name} keeps ${format.count(layer.params)} of ${format.count(before[0].params)} parameters, and ${reader.name}, which reads it, ` +
+    `${format.count(reader.params)} of ${format.count(before.at(-2).params)}. The whole network loses ${lost("params")} of its parameters ` +
+    `and ${lost("macs")} of its multiply–adds.`;
 
   const counts = Array.from({ length: n }, (_, i) => i);
   const series = Object.entries(data.accuracy).map(([label, y]) => ({ label, x: counts, y, draw: "both" }));
   if (data.recovered) series.push({ label: `${state.order}, ${data.recovery}`, x: counts, y: data.recovered[state.order], draw: "both" });
+  const order = data.orders[state.order];
+  // A click on a filter takes it and all before it, or puts it and all after it back; one filter stays.
+  const upTo = counts.map((j) => order.indexOf(j) + (gone.has(j) ? 0 : 1)).map((count) => (count < n ? count : null));
   const charts = [
-    maps(data, data.names.indexOf(state.image), gone, layer.name),
+    { ...maps(data, data.names.indexOf(state.image), gone, layer.name), pick: { control: "removed", values: [null, ...upTo] } },
     {
       type: "histogram",
       title: `${data.norm} of each filter`,
@@ -98,6 +116,7 @@ export function compute(data, state, format) {
       edges: [...counts.map((j) => j - 0.5), n - 0.5],
       values: data.norms,
       off: counts.map((j) => gone.has(j)),
+      pick: { control: "removed", values: upTo },
       gap: 0.25,
       key: ["kept", "removed"],
     },
@@ -109,12 +128,13 @@ export function compute(data, state, format) {
       y: { label: "accuracy", format: "percent", min: 0, max: 1 },
       series,
       marker: { x: removed, label: "here", y: [accuracy, recovered].filter((v) => v !== null) },
+      drag: { control: "removed" },
     },
   ];
   const columns = ["layer, weight now", "before", "now", "change"];
-  const tables = [
+  const tables = () => [
     { caption: "Parameters", columns, rows: rows(before, now, "params", format) },
     { caption: "Multiply–adds for one image", columns, rows: rows(before, now, "macs", format) },
   ];
-  return { sentence, results, charts, tables };
+  return { sentence, spoken, details, results, charts, tables };
 }

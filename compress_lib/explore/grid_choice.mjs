@@ -95,8 +95,19 @@ function scientific(value, format) {
   return `${digits}${NBSP}×${NBSP}10${raised}`;
 }
 
+/** How many numbers are in each bin, zeros left out where they are a spike; remembered for the last bins. */
+function binned(tensor, from, width, spike) {
+  const key = `${from} ${width}`;
+  if (tensor.bins?.key !== key) {
+    const counts = new Array(BINS).fill(0);
+    for (const x of tensor.values) if (x !== 0 || !spike) counts[Math.min(BINS - 1, Math.floor((x - from) / width))] += 1;
+    tensor.bins = { key, counts };
+  }
+  return tensor.bins.counts;
+}
+
 /** The numbers, what is clipped of them hatched, and the levels as ticks that hang from the axis. */
-function histogram(tensor, now, format) {
+function histogram(tensor, now, percents, format) {
   const { name, values, zeros } = tensor;
   const level = (code) => (code - now.zero) * now.scale;
   const reach = now.lowest < 0 ? Math.max(-tensor.low, tensor.high) : 0; // a symmetric grid shows the half it may waste
@@ -104,8 +115,7 @@ function histogram(tensor, now, format) {
   const to = Math.max(tensor.high, reach, level(now.highest));
   const width = (to - from) / BINS;
   const spike = zeros > values.length / 10; // as after a ReLU: it would dwarf the rest
-  const counts = new Array(BINS).fill(0);
-  for (const x of values) if (x !== 0 || !spike) counts[Math.min(BINS - 1, Math.floor((x - from) / width))] += 1;
+  const counts = Array.from(binned(tensor, from, width, spike));
   const edges = Array.from({ length: BINS + 1 }, (_, i) => from + i * width);
   const outside = (x) => x < level(now.lowest - 0.5) || x > level(now.highest + 0.5);
   const off = counts.map((_, i) => outside(from + (i + 0.5) * width));
@@ -135,6 +145,7 @@ function histogram(tensor, now, format) {
       { x: level(now.highest), label: `${now.percent}${NBSP}%` },
     ],
     key: ["rounded", "clipped"],
+    drag: { control: "percent", at: percents.map((percent) => (percent / 100) * Math.max(-tensor.low, tensor.high)), mirror: true },
   };
 }
 
@@ -156,6 +167,20 @@ function curve({ all, best }, now, bits, format) {
   };
 }
 
+/** The best range at two bits. */
+export function predict(data) {
+  const [{ name }] = data.tensors;
+  const best = () => sweep(prepare(data)[0], 2, data.percents, true).best.percent;
+  return {
+    question: `With 2 bits for the ${name}, which part of the range gives the least squared error?`,
+    kind: "number",
+    unit: "%",
+    max: 100,
+    answer: best,
+    show: () => ({ bits: 2, percent: best(), grid: SYMMETRIC, tensor: name }),
+  };
+}
+
 export function compute(data, state, format) {
   const tensor = prepare(data).find(({ name }) => name === state.tensor);
   const symmetric = state.grid === SYMMETRIC;
@@ -170,17 +195,18 @@ export function compute(data, state, format) {
     swept.best.percent === now.percent
       ? `At ${state.bits} bits, no other range of the slider does better.`
       : `At ${state.bits} bits the least error, ${written(swept.best.mse)}, is at ${swept.best.percent}${NBSP}%.`;
-  const sentence =
-    `At ${state.bits} bits, the ${state.grid} grid over ${state.percent}${NBSP}% of the largest magnitude has ${size} levels, ` +
-    `${format.number(scale)} apart, ${levels === size ? "all" : levels} of them in use; it clips ${format.count(now.clipped)} of ${format.count(n)} values. ` +
-    `The mean squared error is ${written(mse)}: ${written(rounding)} from rounding, where Δ²/12 predicts ${written(predicted)}, and ` +
-    `${written(clipping)} from clipping. ${least}`;
+  const share = mse > 0 ? `, ${format.percent(rounding / mse)} of it from rounding` : "";
+  const sentence = `At ${state.bits} bits over ${state.percent}${NBSP}% of the range, levels are ${format.number(scale)} apart; the mean squared error is ${written(mse)}${share}.`;
+  const spoken = `squared error ${written(mse)}${share}`;
+  const details =
+    `The ${state.grid} grid has ${size} levels, ${levels === size ? "all" : levels} of them in use; it clips ${format.count(now.clipped)} of ${format.count(n)} values. ` +
+    `Of the error, ${written(rounding)} is from rounding, where Δ²/12 predicts ${written(predicted)}, and ${written(clipping)} from clipping. ${least}`;
 
   const parts = ["rounding", "rounding, as Δ²/12 predicts", "clipping"];
   const errors = [rounding, predicted, clipping];
   const charts = [
-    histogram(tensor, now, format),
-    curve(swept, now, state.bits, format),
+    histogram(tensor, now, data.percents, format),
+    { ...curve(swept, now, state.bits, format), drag: { control: "percent", at: data.percents.map((percent) => percent / 100) } },
     {
       type: "bars",
       title: "Mean squared error, in parts",
@@ -190,11 +216,12 @@ export function compute(data, state, format) {
       off: [false, true, false],
     },
   ];
-  const rows = data.bits.map((bits) => {
+  const row = (bits) => {
     const { all, best } = sweep(tensor, bits, data.percents, symmetric);
     const noise = (mean) => (mean > 0 ? decibels(tensor.power, mean).toFixed(1).replace("-", "−") : "–");
     return [bits, best.highest - best.lowest + 1, noise(all.at(-1).mse), `${best.percent}${NBSP}%`, noise(best.mse)];
-  });
-  const tables = [{ caption: `${tensor.name}, ${state.grid} grid: signal to noise, dB`, columns: ["bits", "levels", "range 100 %", "best range", "dB there"], rows }];
-  return { sentence, results, charts, tables };
+  };
+  const columns = ["bits", "levels", "range 100 %", "best range", "dB there"];
+  const tables = () => [{ caption: `${tensor.name}, ${state.grid} grid: signal to noise, dB`, columns, rows: data.bits.map(row) }];
+  return { sentence, spoken, details, results, charts, tables };
 }

@@ -69,6 +69,17 @@ function story(steps, { channels, from, output }) {
   return `Inputs at the top, outputs at the bottom. Back from output ${output}: ${told.reverse().join("; ")}.`;
 }
 
+/** One slider to play: with each layer more inputs lead to the output. */
+export const play = { control: "layers", interval: 1500 };
+
+export const predict = {
+  question: "24 channels in 8 groups, two layers, a shuffle between them: how many of the 24 inputs does an output see?",
+  kind: "number",
+  result: "seen",
+  max: 24,
+  show: { channels: 24, groups: 8, layers: 2, shuffle: "on" },
+};
+
 export function compute(data, state, format) {
   const { channels, layers } = state;
   const divisors = upTo(channels + 1).filter((n) => n && channels % n === 0);
@@ -95,9 +106,11 @@ export function compute(data, state, format) {
     groups === state.groups ? "" : `${channels} channels have no ${state.groups} equal groups; this is ${groups}. `,
     output === state.output ? "" : `There is no output ${state.output}; the last is ${output}. `,
   ].join("");
-  const through = `${some(layers, "layer")} of ${some(groups, "group")}${layers === 1 ? "" : `, ${shuffled ? "with a shuffle" : "without a shuffle"} between them`}`;
+  const through = `${some(layers, "layer")} of ${some(groups, "group")}${layers === 1 ? "" : shuffled ? ", shuffled" : ", not shuffled"}`;
   const cost = groups === 1 ? `They have ${format.count(params)} parameters and make ${format.count(results.macs)} multiply–adds.` : `The cost is 1/${groups} of that with one group: ${format.count(params)} parameters and ${format.count(results.macs)} multiply–adds.`;
-  const sentence = `${missing}Output ${output} sees ${seen} of ${channels} inputs through ${through}. ${reason({ channels, groups, layers, shuffled, seen })} ${cost}`;
+  const sentence = `${missing}Output ${output} sees ${seen} of ${channels} inputs through ${through}.`;
+  const spoken = `output ${output} sees ${seen} of ${channels} inputs`;
+  const details = `${reason({ channels, groups, layers, shuffled, seen })} ${cost}`;
 
   const from = sources(channels, groups, shuffled);
   const depths = upTo(MOST_LAYERS).map((i) => i + 1);
@@ -129,6 +142,7 @@ export function compute(data, state, format) {
       y: { label: "inputs seen", min: 0, max: channels },
       series,
       marker: { x: layers, label: "here", y: [seen] },
+      drag: { control: "layers" },
     },
     {
       type: "bars",
@@ -144,7 +158,7 @@ export function compute(data, state, format) {
     const fewest = depths.map((depth) => Math.min(...counts(channels, g, depth, true)));
     return [g === groups ? `${g}, here` : g, size, size >= g ? "yes" : "no", ...fewest];
   };
-  const tables = [
+  const tables = () => [
     {
       caption: `Inputs of ${channels} that an output sees, with shuffles; the fewest, if outputs differ`,
       columns: ["groups g", "c/g", "c/g ≥ g", ...depths.map((depth) => some(depth, "layer"))],
@@ -159,5 +173,5 @@ export function compute(data, state, format) {
       ],
     },
   ];
-  return { sentence, results, charts, tables };
+  return { sentence, spoken, details, results, charts, tables };
 }

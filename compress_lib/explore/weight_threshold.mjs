@@ -56,6 +56,23 @@ function histogram(layers, cut, step, name, format) {
     off,
     markers,
     key: ["kept", "removed"],
+    drag: { control: "k", mirror: true },
+  };
+}
+
+/** The first threshold at which CSR takes fewer bytes than the dense weights. */
+export function predict(data) {
+  const ks = Array.from({ length: Math.round(REACH / data.step) + 1 }, (_, i) => Number((i * data.step).toPrecision(6)));
+  const isSmaller = ({ csr_bytes, dense_bytes }) => csr_bytes < dense_bytes;
+  const breakEven = (at) => ks.find((k) => isSmaller(at({ k, layer: ALL })));
+  return {
+    question: "At how many σ does CSR begin to take fewer bytes than the dense weights?",
+    kind: "number",
+    unit: "σ",
+    max: REACH,
+    answer: breakEven,
+    show: (at) => ({ k: breakEven(at), layer: ALL }),
+    mark: "x",
   };
 }
 
@@ -73,14 +90,16 @@ export function compute(data, state, format) {
   const results = { kept, sparsity, ...bytes, accuracy, retrained };
 
   const ratio = bytes.dense_bytes / bytes.csr_bytes;
-  const csr = ratio > 1 ? `${format.times(ratio)} smaller than dense` : `${format.times(1 / ratio)} larger than dense`;
+  const csr = ratio > 1 ? `${format.times(ratio)} smaller` : `${format.times(1 / ratio)} larger`;
   let scores = "";
-  if (accuracy !== null) scores = ` The network scores ${format.percent(accuracy)} without retraining`;
+  if (accuracy !== null) scores = `The network scores ${format.percent(accuracy)} without retraining`;
   if (retrained !== null) scores += ` and ${format.percent(retrained)} after it`;
   const name = state.layer === ALL ? "all layers" : `layer ${state.layer}`;
   const sentence =
     `At ${format.number(state.k)} σ, ${format.count(kept)} of the ${format.count(size)} weights of ${name} are kept ` +
-    `(${format.percent(kept / size)}); in CSR they take ${format.bytes(bytes.csr_bytes)}, ${csr}.${scores}${scores ? "." : ""}`;
+    `(${format.percent(kept / size)}); in CSR they take ${format.bytes(bytes.csr_bytes)}, ${csr} than dense.`;
+  const spoken = `${format.percent(kept / size)} of the weights are kept, in CSR ${csr}`;
+  const details = scores && `${scores}.`;
 
   const forms = ["dense", "CSR", "bit mask + values"];
   const sizes = [bytes.dense_bytes, bytes.csr_bytes, bytes.bitmask_bytes];
@@ -131,5 +150,5 @@ export function compute(data, state, format) {
     return [layer.name, format.count(layer.size), format.count(left), format.percent(1 - left / layer.size)];
   });
   const tables = [{ caption: `Each layer at ${format.number(state.k)} σ`, columns: ["layer", "weights", "kept", "sparsity"], rows }];
-  return { sentence, results, charts, tables };
+  return { sentence, spoken, details, results, charts, tables };
 }

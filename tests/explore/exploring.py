@@ -4,10 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from compress_lib.explore.frontend import explorer
-
 HOST = Path(__file__).parents[2] / "book" / "assets" / "explorer-host.js"
-EXPLORE = explorer.EXPLORERS
 INSIDE = """async ([explorer, charts, source, packed, body, argument]) => {
     const load = (text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
     const [{ unpack }, { format }, module] = await Promise.all([explorer, charts, source].map(load));
@@ -36,5 +33,4 @@ def standalone(widget, theme: str = "light") -> str:
 
 def inside(page, widget, body: str, argument=None):
     """What a JavaScript function of ``module`` (the explorer's), ``data``, ``format`` and ``argument`` returns."""
-    texts = [(EXPLORE / name).read_text(encoding="utf-8") for name in ("frontend/explorer.mjs", "frontend/charts.mjs")]
-    return page.evaluate(INSIDE, [*texts, widget._compute, widget.data, body, argument])
+    return page.evaluate(INSIDE, [widget._esm, widget._charts, widget._compute, widget.data, body, argument])

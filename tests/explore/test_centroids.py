@@ -111,10 +111,10 @@ def test_every_move_of_a_slider_changes_the_sentence(compute, widget):
 
 def test_zeros_take_no_part_and_are_told(compute, widget):
     (answer,) = compute(widget, [{"weights": "fc2, pruned", "init": "density", "k": 32}])
-    assert "32 centroids for the 3,000 weights of fc2, pruned" in answer["sentence"]
-    assert "The other 27,000 are zero" in answer["sentence"]
+    assert "32 centroids for the 3,000 weights of fc2, pruned" in answer["words"]
+    assert "The other 27,000 are zero" in answer["words"]
     (answer,) = compute(widget, [{"weights": "fc2", "init": "density", "k": 32}])
-    assert "are zero" not in answer["sentence"]
+    assert "are zero" not in answer["words"]
 
 
 def test_charts_and_table_hold_what_was_found(browser, widget, found):

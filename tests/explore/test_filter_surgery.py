@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from browsing import new_page
+from browsing import new_page, unlock
 from exploring import standalone
 from torch import nn
 
@@ -100,7 +100,7 @@ def test_accuracies_are_those_measured_and_removed_filters_are_marked(compute, v
 def test_without_recovery_there_is_no_number(compute, vgg):
     widget = filter_surgery.explorer(**arguments(16, ORDERS) | {"recovered": None}, **vgg)
     (answer,) = compute(widget, [widget.state])
-    assert answer["results"]["recovered"] is None and "repair" not in answer["sentence"]
+    assert answer["results"]["recovered"] is None and "repair" not in answer["words"]
 
 
 def test_the_maps_on_the_page_are_the_maps(browser, vgg):
@@ -110,6 +110,8 @@ def test_the_maps_on_the_page_are_the_maps(browser, vgg):
     widget = filter_surgery.explorer(**given, **vgg)
     page = new_page(browser)
     page.set_content(standalone(widget))
+    page.locator("[data-live]").wait_for()
+    unlock(page)
     page.locator("[data-live] select[name=image]").select_option("bag")
     read = "(all) => all.map((c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data))"
     drawn = np.array(page.locator("canvas").evaluate_all(read)[1:]).reshape(16, 3, 4, 4)

@@ -12,11 +12,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from compress_lib.explore.frontend import explorer
 from compress_lib.explore.frontend.packing import pack
 
-EXPLORE = explorer.EXPLORERS
+PACKING = (explorer.HERE / "packing.mjs").read_text(encoding="utf-8")
 
 
 def test_arrays_arrive_in_javascript(browser):
-    source = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
     rng = np.random.default_rng(0)
     sent = {
         "flags": np.array([True, False]),
@@ -36,7 +35,7 @@ def test_arrays_arrive_in_javascript(browser):
                   : v;
             return plain(module.unpack(packed));
         }""",
-        [source, pack(sent, "data")],
+        [PACKING, pack(sent, "data")],
     )
     page.close()
     assert received["nested"] == sent["nested"] and received["number"] == 0.25

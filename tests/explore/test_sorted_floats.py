@@ -5,11 +5,11 @@ import base64
 import numpy as np
 import pytest
 from browsing import new_page
-from exploring import EXPLORE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from compress_lib.explore.frontend import explorer
 from compress_lib.explore.frontend.packing import pack
 from compress_lib.explore.frontend.sorted_floats import pack_sorted
 
@@ -36,7 +36,7 @@ def hard_cases():
 
 @pytest.mark.parametrize("values", [hard_cases(), np.float32([[-2.5]]), np.float32([3, 3, 3])], ids=len)
 def test_the_reader_gives_back_the_sorted_numbers(page, values):
-    source = (EXPLORE / "frontend/explorer.mjs").read_text(encoding="utf-8")
+    source = (explorer.HERE / "packing.mjs").read_text(encoding="utf-8")
     found = page.evaluate(READ, [source, pack(pack_sorted(values), "values")])
     np.testing.assert_array_equal(np.array(found, dtype=np.float64), np.sort(values, axis=None))
 

@@ -14,11 +14,29 @@ from typing import Any
 import anywidget
 import traitlets
 
+from compress_lib.explore.frontend import predictions
 from compress_lib.explore.frontend.packing import pack
 
 HERE = Path(__file__).parent
 EXPLORERS = HERE.parent
 DATA_LIMIT = 300_000
+
+
+def sources(module: str) -> dict[str, str]:
+    """The text of each part of an explorer's front end, by the name of its trait.
+
+    ``parts.json`` names the files that are joined, as patterns below ``compress_lib/explore``; a file that an explorer
+    does not have is left out. The book's pages read the same list (``book/_extensions/explorer_page.py``).
+    """
+    parts = json.loads((HERE / "parts.json").read_text(encoding="utf-8"))
+    return {
+        trait: "\n".join(
+            path.read_text(encoding="utf-8")
+            for pattern in patterns
+            for path in sorted(EXPLORERS.glob(pattern.format(module=module)))
+        )
+        for trait, patterns in parts.items()
+    }
 
 
 class Explorer(anywidget.AnyWidget):
@@ -27,9 +45,9 @@ class Explorer(anywidget.AnyWidget):
     Parameters
     ----------
     module : str
-        Name of the computation, the file ``compress_lib/explore/<module>.mjs``. It exports ``labels``,
-        ``{result: [label, format]}``, and ``compute(data, state, format)``, which returns
-        ``{sentence, results, charts, tables}`` as described in ``explorer.mjs``.
+        Name of the computation, the file ``compress_lib/explore/<module>.mjs``. It exports ``labels`` and ``compute``,
+        and may export ``predict`` and ``play``, as described in ``explorer.mjs``. Chart types and style of its own are
+        in ``<module>_charts.mjs`` and ``<module>.css``, if it has some.
     controls : list of dict
         Made by `slider` and `choice`; at least one.
     title : str
@@ -41,6 +59,11 @@ class Explorer(anywidget.AnyWidget):
         What the static figure shows, in words.
     data : dict, optional
         Anything JSON can hold, and NumPy arrays, which the module receives as typed arrays with a ``shape``.
+    predict : dict, optional
+        What the reader guesses before the controls unlock, in place of the module's own question: ``question``,
+        ``kind`` ("number", "choice" or "order"), then ``result`` (the name of a result) or ``answer`` (a number, an
+        index of ``options``, or all indices in order); further ``show``, ``unit``, ``min``, ``max``, ``options`` and
+        ``mark`` as described in ``explorer.mjs``.
 
     Attributes
     ----------
@@ -53,13 +76,14 @@ class Explorer(anywidget.AnyWidget):
     ------
     ValueError
         If the module does not exist, the data exceed 300 kB as JSON or hold a NaN or an infinity, ``alt`` or
-        ``title`` is empty, or ``state`` is set to something the controls do not allow.
+        ``title`` is empty, ``predict`` asks what nobody can answer, or ``state`` is set to something the controls do
+        not allow.
     TypeError
         If ``data`` holds an object that cannot be sent to a browser.
     """
 
-    _esm = HERE / "explorer.mjs"
-    _css = HERE / "explorer.css"
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
     _charts = traitlets.Unicode().tag(sync=True)
     _compute = traitlets.Unicode().tag(sync=True)
     module = traitlets.Unicode().tag(sync=True)
@@ -67,6 +91,7 @@ class Explorer(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     controls: "traitlets.List[dict[str, Any]]" = traitlets.List().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
+    predict = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     results = traitlets.Dict().tag(sync=True)
 
@@ -79,11 +104,9 @@ class Explorer(anywidget.AnyWidget):
         fallback: Callable[[], Any],
         alt: str,
         data: Mapping | None = None,
+        predict: Mapping | None = None,
     ):
-        source = EXPLORERS / f"{module}.mjs"
         known = sorted(p.stem for p in EXPLORERS.glob("*.py") if p.with_suffix(".mjs").exists())
-        own = EXPLORERS / f"{module}_charts.mjs"  # chart types that this explorer alone needs
-        charts = [HERE / "charts.mjs", *([own] if own.exists() else [])]
         if module not in known:
             raise ValueError(f"module must be one of {known}, got {module!r}")
         if not title.strip() or not alt.strip():
@@ -95,6 +118,7 @@ class Explorer(anywidget.AnyWidget):
         size = len(json.dumps(packed))
         if size > DATA_LIMIT:
             raise ValueError(f"data must take at most {DATA_LIMIT:,} bytes as JSON, got {size:,}")
+        asked = predictions.checked(predict, controls) if predict is not None else {}
         self._fallback = _png(fallback())
         super().__init__(
             module=module,
@@ -102,9 +126,9 @@ class Explorer(anywidget.AnyWidget):
             alt=alt,
             controls=controls,
             data=packed,
+            predict=asked,
             state={control["name"]: control["value"] for control in controls},
-            _charts="\n".join(path.read_text(encoding="utf-8") for path in charts),
-            _compute=source.read_text(encoding="utf-8"),
+            **sources(module),
         )
 
     @traitlets.validate("state")
