@@ -5,7 +5,6 @@ import re
 import pytest
 import yaml
 from browsing import new_page, settle, watch
-from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT
 
 from compress_lib import ledger
@@ -13,9 +12,9 @@ from compress_lib import ledger
 SIZES = [(1280, 800), (390, 844)]
 
 
-@pytest.fixture(scope="module")
-def landing(site):
-    return BeautifulSoup((site / "book" / "index.html").read_text(encoding="utf-8"), "html.parser")
+@pytest.fixture
+def landing(soups):
+    return soups["book/index.html"]
 
 
 def words(element) -> str:
@@ -56,7 +55,7 @@ def test_what_is_missing_is_one_quiet_line(landing):
 
 
 def test_three_doors(landing):
-    doors = {link["href"] for link in landing.select(".doors a")}
+    doors = {link["href"] for link in landing.select(".doors a.sd-stretched-link")}
     assert doors == {"how-to-read.html", "how-to-run.html", "how-to-teach.html"}
 
 

@@ -30,15 +30,6 @@ displays = module(ROOT / "book" / "_extensions" / "displays.py")
 sidebars = module(ROOT / "book" / "_extensions" / "sidebars.py")
 
 
-@pytest.fixture(scope="module")
-def soups(site, pages):
-    """The pages without their scripts: the state of the explorers would take minutes to parse."""
-    scripts = re.compile(r"<(script|svg)\b.*?</\1>", re.DOTALL)
-    return {
-        page: BeautifulSoup(scripts.sub("", (site / page).read_text(encoding="utf-8")), "html.parser") for page in pages
-    }
-
-
 def raw_tex(soup) -> list[str]:
     """Where a reader, a tooltip or a screen reader would meet a dollar or a TeX delimiter."""
     texts = soup.find_all(string=re.compile(r"\$|\\[()\[\]]"))
