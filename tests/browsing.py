@@ -90,11 +90,10 @@ def watch(page: Page, address: str) -> list[str]:
 
 
 def settle(page: Page, url: str) -> None:
-    """Open ``url`` and wait until it has loaded what it loads, MathJax included."""
+    """Open ``url`` and wait until it has loaded what it loads."""
     page.goto(url)
     page.wait_for_load_state("networkidle")
     page.evaluate("() => document.fonts.ready.then(() => true)")
-    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
 
 
 def unfold(page: Page) -> None:
@@ -110,7 +109,7 @@ def unfold(page: Page) -> None:
 
 
 def thin(page: Page) -> None:
-    """Of what repeats, keep the first: a kind of token in code, the rows of a table, the entries of a long list.
+    """Of what repeats, keep the first: a kind of token in code, formulas, the rows of a table, the entries of a list.
 
     For axe-core, whose time grows with the elements of a page, and which would find the same in each of them.
     """
@@ -121,6 +120,7 @@ def thin(page: Page) -> None:
                 if (seen.has(token.className)) token.replaceWith(...token.childNodes);
                 else seen.add(token.className);
             const repeated = [...document.querySelectorAll('tbody')].map((body) => [...body.rows]);
+            repeated.push([...document.querySelectorAll('article .math')]);
             repeated.push(...[...document.querySelectorAll('article :is(ul, ol)')].map((list) => [...list.children]));
             for (const all of repeated) for (const one of all.slice(5)) one.remove();
         }"""
