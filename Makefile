@@ -1,6 +1,7 @@
 # make book   build the site from the stored outputs and serve it      make test     everything that must hold
 # make lab    the chapters in JupyterLab, with everything installed     make execute  refresh the chapters whose code changed
 # make check  what is quick: units, lint, types, stale chapters         make chapter  N=09 NAME=low-rank: the skeleton of a chapter
+# make diagrams  draw the diagrams and covers of book/diagrams/
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -27,11 +28,11 @@ BIN := $(VENV)/bin
 # Threads that wait should sleep, not spin: on a busy machine of two cores spinning is many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: book site lab test check chapter execute address version links colab lint types lock clean help
+.PHONY: book site lab test check chapter diagrams execute address version links colab lint types lock clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 book: site
 ifneq ($(SERVE),0)
@@ -60,6 +61,9 @@ check: lint types
 
 chapter: $(VENV)/whole.installed
 	@$(BIN)/python book/tools/chapter.py "$(N)" "$(NAME)"
+
+diagrams: $(VENV)/whole.installed
+	@$(BIN)/python book/diagrams/draw.py
 
 execute: $(VENV)/whole.installed
 	@$(BIN)/python book/tools/execute.py

@@ -1,6 +1,5 @@
 """Directives that show what was measured, read from ``results/`` when the site is built; nothing here needs torch.
 
-``{chapter-map}``       the chapters with their headline numbers; those not written yet are shown without a link
 ``{ledger}``            the ledger by chapter, a line for all seeds of a setting
 ``{execution-status}``  when and where each chapter was last run
 
@@ -21,7 +20,7 @@ NOT_YET = "not measured yet"
 
 
 class Measured(SphinxDirective):
-    """What the three have in common."""
+    """What directives that show measurements have in common."""
 
     @property
     def root(self) -> Path:
@@ -45,9 +44,24 @@ class Measured(SphinxDirective):
         self.env.note_dependency(str(path))
         return yaml.safe_load(path.read_text(encoding="utf-8"))
 
+    @property
+    def chapters(self) -> list[dict]:
+        """The chapters in order, written or not, each with its part."""
+        return [chapter | {"part": part["part"]} for part in self.plan for chapter in part["chapters"]]
+
+    @property
+    def written(self) -> list[dict]:
+        return [chapter for chapter in self.chapters if f"notebooks/{chapter['file']}" in self.env.found_docs]
+
+    def file(self, name: str) -> str:
+        """The text of a file of the book, empty if there is none."""
+        path = self.root / name
+        self.env.note_dependency(str(path))
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
     def title(self, name: str) -> str:
         """``02-pruning-weights`` as "2. Pruning weights"."""
-        titles = {chapter["file"]: chapter["title"] for part in self.plan for chapter in part["chapters"]}
+        titles = {chapter["file"]: chapter["title"] for chapter in self.chapters}
         return f"{int(name[:2])}. {titles.get(name, name[3:])}"
 
     def link(self, name: str, text: str) -> nodes.Node:
@@ -75,37 +89,6 @@ class Measured(SphinxDirective):
                 content = cell if isinstance(cell, nodes.Node) else nodes.Text(str(cell))
                 row += nodes.entry("", nodes.paragraph("", "", content))
         return table
-
-
-class ChapterMap(Measured):
-    """The chapters by part, as a list with the number each one ends with."""
-
-    def run(self):
-        headlines = self.ledger.headlines()
-        out = []
-        for part in self.plan:
-            out.append(nodes.rubric("", part["part"], classes=["chapter-part"]))
-            items = nodes.bullet_list("", classes=["chapter-map"])
-            items += [self.row(chapter, headlines.get(chapter["file"])) for chapter in part["chapters"]]
-            out.append(items)
-        return out
-
-    def row(self, chapter: dict, headline: dict | None) -> nodes.list_item:
-        name = chapter["file"]
-        written = f"notebooks/{name}" in self.env.found_docs
-        note = nodes.paragraph(classes=["chapter-headline"])
-        if headline:
-            note += [nodes.strong("", headline["value"]), nodes.Text(f" {headline['label']}")]
-        else:
-            note += nodes.Text(NOT_YET if written else "planned")
-        return nodes.list_item(
-            "",
-            nodes.paragraph("", name[:2], classes=["chapter-number"]),
-            nodes.paragraph("", "", self.link(name, chapter["title"]), classes=["chapter-title"]),
-            nodes.paragraph("", chapter["summary"], classes=["chapter-summary"]),
-            note,
-            classes=["written" if written else "planned"],
-        )
 
 
 class Ledger(Measured):
@@ -180,7 +163,6 @@ class ExecutionStatus(Measured):
 
 
 def setup(app):
-    app.add_directive("chapter-map", ChapterMap)
     app.add_directive("ledger", Ledger)
     app.add_directive("execution-status", ExecutionStatus)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -63,7 +63,7 @@ raise NotImplementedError("source.show(…)")
 
 > **Predict.** TODO
 ===
-raise NotImplementedError("the explorer: compress_lib/explore/{module}.py and {module}.mjs")
+raise NotImplementedError("compress_lib/explore/{module}.py and .mjs")
 ---
 **Reveal.** TODO
 ---
@@ -72,6 +72,8 @@ raise NotImplementedError("the explorer: compress_lib/explore/{module}.py and {m
 TODO: where the method wins, then where it fails; before and after, from the ledger.
 ===
 raise NotImplementedError("the rows of the ledger")
+===claims
+raise NotImplementedError("each line that this cell prints is a claim and True")
 ---
 ## What the papers report, what we measured (2 min)
 
@@ -224,9 +226,11 @@ def skeleton(stem: str, title: str, set_up):
         nbformat.v4.new_code_cell(HEADLINE.format(**words), metadata={"tags": ["nbval-check-output", "hide-input"]}),
     ]
     for part in SECTIONS.split("\n---\n"):
-        prose, *code = part.format(**words).split("\n===\n")
+        prose, *code = re.split(r"\n===(.*)\n", part.format(**words))
         cells.append(nbformat.v4.new_markdown_cell(prose))
-        cells += [nbformat.v4.new_code_cell(source, metadata={"tags": ["nbval-check-output"]}) for source in code]
+        for tag, source in zip(code[::2], code[1::2], strict=True):
+            tags = [tag] * bool(tag) + ["nbval-check-output"]
+            cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": tags}))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 

@@ -81,6 +81,8 @@ class Reader:
         lowest, width = int.from_bytes(self.read(2), "big"), self.read(1)[0]
         if width > 16:
             raise ValueError(f"data has a list with a width of {width} bits, above 16")
+        if not count and (lowest or width):
+            raise ValueError(f"data has a list of nothing with a lowest value of {lowest} and a width of {width}")
         values = bits.unpack(self.read(bits.nbytes(count, width)), width, count) if width else np.zeros(count, int)
         return values.astype(np.int64) + lowest
 

@@ -146,9 +146,14 @@ def _section(reader: records.Reader, layer: str, start: int, owners: dict[str, s
 
 def _metadata(content: bytes) -> dict:
     try:
-        metadata = json.loads(content)
+        metadata = json.loads(content.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its metadata are no JSON: {error}") from None
     if type(metadata) is not dict:
         raise ValueError(f"its metadata must be an object, got {type(metadata).__name__}")
     return metadata
+
+
+def _refuse_constant(name: str) -> None:
+    """Python's reader of JSON would take NaN and Infinity, which are none."""
+    raise ValueError(name)

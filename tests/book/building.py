@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("_config.yml", "_toc.yml", "book", "compress_lib", "notebooks", "results")
+PARTS = ("_config.yml", "_toc.yml", "CITATION.cff", "book", "compress_lib", "notebooks", "results")
 
 
 def copy_sources(target: Path) -> Path:

@@ -1,6 +1,7 @@
 """Each chapter has the same slots in the same order, and was run in order from a fresh kernel."""
 
 import re
+from itertools import pairwise, takewhile
 
 import pytest
 from chapters import CHAPTERS, DETAILS, checked, code_cells, markdown, read, section, subsections
@@ -18,6 +19,9 @@ SECTIONS = [
     "summary",
     "further reading",
 ]
+
+FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+CLAIM = re.compile(r"\S.*: True")
 
 chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
@@ -66,6 +70,27 @@ def test_cells_are_short_and_ran_in_order(path):
 
 
 @chapter
+def test_no_line_of_code_is_cut_at_the_right(path):
+    """88 columns are what a page shows without scrolling; solutions of exercises are code, too."""
+    notebook = read(path)
+    code = [cell.source for cell in code_cells(notebook)] + FENCE.findall(markdown(notebook))
+    assert not [line for source in code for line in source.splitlines() if len(line) > 88]
+
+
+@chapter
+def test_claims_stand_in_cells_of_their_own(path):
+    """What a cell with the tag prints are claims that hold, and no other cell prints one."""
+    for cell in code_cells(read(path)):
+        lines = [line for output in cell.outputs for line in output.get("text", "").splitlines()]
+        if "claims" in cell.metadata.get("tags", []):
+            assert checked(cell)
+            assert [(output.output_type, output.get("name")) for output in cell.outputs] == [("stream", "stdout")]
+            assert all(CLAIM.fullmatch(line) for line in lines), lines
+        else:
+            assert not [line for line in lines if re.search(r": (True|False)$", line)]
+
+
+@chapter
 def test_outputs_are_fit_for_readers(path):
     for cell in code_cells(read(path)):
         for output in cell.outputs:
@@ -74,6 +99,24 @@ def test_outputs_are_fit_for_readers(path):
             if any(kind.startswith("image/") for kind in output.get("data", {})) and not widget(output):
                 alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
                 assert len(alt) > 30, f"cell {cell.execution_count} shows a figure without alt text"
+
+
+@chapter
+def test_figures_have_captions_in_order(path):
+    """Directly after each figure, drawn by a cell or shown by Markdown, comes its numbered caption."""
+    notebook = read(path)
+    parts = []  # of the page: its paragraphs, and an image where a cell draws one
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts += re.split(r"\n\s*\n", cell.source)
+        else:
+            parts += [figure(cell) or "code"]
+    captions = [part for part in parts if part.startswith("**Figure ")]
+    wanted = [f"**Figure {int(path.stem[:2])}.{n}.** " for n in range(1, len(captions) + 1)]
+    assert [caption[: len(start)] for caption, start in zip(captions, wanted, strict=True)] == wanted
+    for part, following in pairwise([*parts, ""]):
+        assert part.startswith("![") == following.startswith("**Figure "), (part[:80], following[:80])
+    assert all(len(caption.split()) < 60 for caption in captions)
 
 
 @chapter
@@ -89,8 +132,8 @@ def test_a_boxed_result_is_followed_by_a_check(path):
     boxed = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and "> **Result" in cell.source]
     assert len(boxed) >= 3
     for i in boxed:
-        following = next(cell for cell in cells[i + 1 :] if cell.cell_type == "code")
-        assert "assert" in following.source, cells[i].source[:80]
+        following = takewhile(lambda cell: cell.cell_type == "code", cells[i + 1 :])
+        assert any("assert" in cell.source for cell in following), cells[i].source[:80]
 
 
 @chapter
@@ -126,6 +169,12 @@ def test_quiz_answers_explain_themselves(path):
 @chapter
 def test_chapter_is_light(path):
     assert path.stat().st_size < 3e6
+
+
+def figure(cell) -> str:
+    """A cell that draws, in the form of a Markdown image; an explorer is no figure."""
+    drawn = [o for o in cell.outputs if any(kind.startswith("image/") for kind in o.get("data", {})) and not widget(o)]
+    return "![drawn]" if drawn else ""
 
 
 def widget(output) -> bool:

@@ -30,12 +30,15 @@ FORM = [
     test_anatomy.test_sections_come_in_order,
     test_anatomy.test_first_cell_promises,
     test_anatomy.test_objectives_are_three_things_to_do,
+    test_anatomy.test_no_line_of_code_is_cut_at_the_right,
+    test_anatomy.test_figures_have_captions_in_order,
     test_anatomy.test_outputs_are_fit_for_readers,
     test_anatomy.test_exercises_have_hints_and_solutions,
     test_anatomy.test_chapter_is_light,
 ]
 CONTENT = [
     test_anatomy.test_cells_are_short_and_ran_in_order,
+    test_anatomy.test_claims_stand_in_cells_of_their_own,
     test_anatomy.test_enough_cells_are_compared,
     test_anatomy.test_a_boxed_result_is_followed_by_a_check,
     test_anatomy.test_explorer_is_stored_with_its_state,

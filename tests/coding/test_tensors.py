@@ -1,5 +1,6 @@
 import tracemalloc
 
+import containers
 import numpy as np
 import pytest
 import torch
@@ -232,29 +233,7 @@ def test_encode_writes_the_documented_bytes():
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [
-        (b"", "data is truncated"),
-        (bytes([FLOAT32 + 16 * INT8, 0, 0, 0]), "data has values of float32 stored as int8"),
-        (bytes([INT8 * 17, 3, 0, 0]), "data has values of int8 in form 3"),
-        (bytes([FLOAT32 * 17, 2, 0, 0]), "data has values of float32 in form 2"),
-        (bytes([INT8 * 17, 4 * 9, 0, 0]), "with gaps of 9 bits"),
-        (bytes([INT8 * 17, 0, 33]), "data has a shape of 33 axes, above 32"),
-        (bytes([INT8 * 17, 0, 1, 200, 1, 0]), r"data of 6 bytes cannot hold the shape \(200,\) in 200 entries"),
-        (bytes([INT8 * 17, 0, 3, *[255] * 7, 1, 200, 1, 0]), r"data has the shape \(\d+, 200, 0\), beyond 2\^56"),
-        (bytes([INT8 * 17, 4 * 8, 2, *[255] * 7, 1, *[255] * 7, 1, 1, 8, 0]), "cannot hold the shape"),
-        (bytes([INT8 * 17, 4 * 2, 1, 8, 1, 2, 0b01000000, 7]), "cannot hold the shape|must reach the size"),
-        (bytes([INT8 * 17, 4 * 2, 1, 7, 2, 2, 0b11110000, 7, 0]), "gaps must reach the size"),
-        (bytes([INT8 * 17, 4 * 2, 1, 8, 2, 3, 0b11100000, 7, 0]), "gaps must be below 4 for 2 bits, got 7"),
-        (bytes([INT8 * 17, 4 * 2, 1, 8, 9, 2, 0, 0]), "cannot hold the shape"),
-        (bytes([INT8 * 17, 1, 1, 2, 2, 5, 6, 2, 0b10000000]), "data has the index 2 in a codebook of 2 values"),
-        (bytes([INT8 * 17, 1, 1, 2, 0, 1, 0]), "data has the index 0 in a codebook of 0 values"),
-        (bytes([INT8 * 17, 2, 1, 2, 127, 1, 0b01000000]), "data has 128 as int8"),
-        (bytes([INT8 * 17, 2, 1, 2, 0, 17, 0]), "data has a stream of 17 bits a number"),
-        (bytes([INT8 * 17, 1, 1, 2, *[255] * 7, 1, 0]), "data is truncated"),
-        (bytes([INT8 * 17, 2, 1, 3, 0, 0, 17]) + huffman.encode(np.array([1, 0])), "data"),
-        (bytes([BOOL * 17, 0, 1, 2, 1, 2]), "data has a bool of 2, neither 0 nor 1"),
-        (bytes([BOOL * 17, 0, 1, 2, 1, 1, 1]), "data must end after byte 6, got 1 more"),
-    ],
+    containers.WRONG_RECORDS,
 )
 def test_a_wrong_field_is_refused(data, message):
     with pytest.raises(ValueError, match=message):

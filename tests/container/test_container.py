@@ -1,11 +1,9 @@
 import hashlib
-import io
 import json
 import os
-import struct
 import tracemalloc
-import zlib
 
+import containers
 import numpy as np
 import pytest
 import torch
@@ -14,33 +12,10 @@ from torch.nn.utils import parametrize
 
 from compress_lib import container, data, ledger, training
 from compress_lib.coding import tensors
-from compress_lib.container import header
 from compress_lib.models import zoo
 from compress_lib.network import masks
 from compress_lib.pruning.weights import magnitude
 from compress_lib.quantization.codebooks import kmeans
-
-
-class Small(nn.Module):
-    """Every kind of state: tied weights, a buffer that is not saved, integers, bools, halves, nothing, a scalar."""
-
-    def __init__(self, seed=0, width=40):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.first = nn.Linear(width, 30)
-        self.norm = nn.BatchNorm1d(30)
-        self.second = nn.Linear(30, width, bias=False)
-        self.tied = nn.Linear(30, width)
-        self.tied.weight = self.second.weight
-        self.scale = nn.Parameter(torch.randn(()))
-        self.register_buffer("kept", torch.rand(7, 3) < 0.5)
-        self.register_buffer("codes", torch.randint(-9, 9, (50,), dtype=torch.int8))
-        self.register_buffer("short", torch.randn(9).half())
-        self.register_buffer("nothing", torch.zeros(0, 3))
-        self.register_buffer("scratch", torch.ones(3), persistent=False)
-        with torch.no_grad():
-            self.first.weight *= torch.rand(30, width) < 0.1
-            self.second.weight.copy_((self.second.weight * 20).round() / 20)
 
 
 def same(one, other) -> bool:
@@ -55,7 +30,7 @@ def same(one, other) -> bool:
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "small.cnet"
-    container.save(Small(), path, metadata={"note": "ä"})
+    container.save(containers.Small(), path, metadata={"note": "ä"})
     return path
 
 
@@ -70,15 +45,15 @@ def compressed():
 
 
 def test_what_was_saved_is_loaded(path):
-    skeleton = Small(seed=1)
+    skeleton = containers.Small(seed=1)
     before = {name: tensor.clone() for name, tensor in skeleton.state_dict().items()}
     loaded = container.load(path, skeleton)
-    assert same(loaded, Small())
+    assert same(loaded, containers.Small())
     assert loaded.tied.weight is loaded.second.weight
     assert not loaded.training
     assert skeleton.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in skeleton.state_dict().items())
-    assert same(container.load(os.fspath(path), skeleton), Small())
+    assert same(container.load(os.fspath(path), skeleton), containers.Small())
 
 
 # SHA-256 of the weights as the library read them that wrote these files, and how many test images they get right.
@@ -139,7 +114,7 @@ def test_a_network_of_integers(tmp_path):
 
 def test_one_tensor_at_a_time(path, monkeypatch):
     opened = container.open(path)
-    state = Small().state_dict()
+    state = containers.Small().state_dict()
     assert opened.metadata == {"note": "ä"}
     assert sorted(opened.names) == sorted(state)
     assert opened.owner("tied.weight") == "second.weight"
@@ -158,7 +133,7 @@ def test_a_damaged_layer_leaves_the_others_readable(path):
     content[-1] ^= 1  # in the last layer
     path.write_bytes(content)
     opened = container.open(path)
-    assert torch.equal(opened.tensor("first.weight"), Small().first.weight)
+    assert torch.equal(opened.tensor("first.weight"), containers.Small().first.weight)
     with pytest.raises(ValueError, match=r"small.cnet is refused: the section of tied.bias is damaged"):
         opened.tensor("tied.bias")
 
@@ -205,26 +180,6 @@ def test_a_large_network_is_within_one_per_cent_of_the_bound(tmp_path):
 
 # --- the format -------------------------------------------------------------------------------------------------------
 
-RECORDS = bytes([8 + 16 * 6, 0, 2, 1, 1, 0x00, 0x3C]), bytes([8 + 16 * 6, 0, 1, 1, 0x00, 0xC0])  # 1 and −2 in float16
-
-
-def build(metadata=b"{}", layers=None, count=None, magic=b"CNET\x01", after=b"") -> bytes:
-    """A file by hand. Layers: name, list of (local name, record or owner), section or None for the joined records."""
-    if layers is None:
-        layers = [("0", [("weight", RECORDS[0]), ("bias", RECORDS[1])], None)]
-    head = bytes([len(metadata)]) + metadata + bytes([len(layers) if count is None else count])
-    sections = b""
-    for name, found, section in layers:
-        if section is None:
-            section = b"".join(record for _, record in found if isinstance(record, bytes))
-        head += bytes([len(name)]) + name.encode() + struct.pack("<I", zlib.crc32(section)) + bytes([len(found)])
-        for local, record in found:
-            head += bytes([len(local)]) + local.encode()
-            head += bytes([len(record)]) if isinstance(record, bytes) else bytes([0, len(record)]) + record.encode()
-        sections += section
-    start = magic + struct.pack("<I", len(head))
-    return start + struct.pack("<I", zlib.crc32(start + head)) + head + sections + after
-
 
 def layer(weight=1.0, bias=-2.0) -> nn.Sequential:
     model = nn.Sequential(nn.Linear(1, 1))
@@ -245,9 +200,9 @@ def test_a_file_by_hand(tmp_path):
         + b"\xfe\x04/R"  # CRC-32 of its section
         + b"\x02"  # two tensors
         + b"\x06weight\x07\x04bias\x06"
-        + b"".join(RECORDS)
+        + b"".join(containers.RECORDS)
     )
-    assert build() == expected
+    assert containers.build() == expected
     path.write_bytes(expected)
     assert same(container.load(path, layer(0, 0)), layer())
     container.save(layer(), path)
@@ -267,10 +222,10 @@ def test_a_save_that_fails_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        container.save(Small(seed=3), path)
+        container.save(containers.Small(seed=3), path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-    assert same(container.load(path, Small(seed=1)), Small())
+    assert same(container.load(path, containers.Small(seed=1)), containers.Small())
 
 
 def test_what_cannot_be_saved(path):
@@ -319,54 +274,10 @@ def test_what_cannot_be_saved(path):
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
-W, B = RECORDS
-CRC = "checksum does not match"
-
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [
-        (b"", r"it must begin with b'CNET', got b''"),
-        (b"PK\x03\x04" + bytes(50), "it must begin with b'CNET'"),
-        (b"CNET\x01", "it is truncated: 5 bytes in place of the first 13"),
-        (build(magic=b"CNET\x02"), "it is of version 2; this library reads version 1"),
-        (
-            b"CNET\x01" + b"\xff" * 8 + bytes(30),
-            "it is truncated, or its header is damaged: 4294967295 bytes of header",
-        ),
-        (build()[:-1], "it must have 51 bytes, got 50"),
-        (build(after=b"\0"), "it must have 51 bytes, got 52"),
-        (build(count=0), "data must end after byte"),
-        (build(count=2), "data is truncated"),
-        (build(b"{"), "its metadata are no JSON"),
-        (build(b"[" * 100), "its metadata are no JSON"),
-        (build(b"\xff{}"), "its metadata are no JSON"),
-        (build(b"[1]"), "its metadata must be an object, got list"),
-        (build(layers=[("0", [("weight", W), ("bias", B)], W + W)]), "it must have 51 bytes, got 52"),
-        (build(layers=[("0", [("weight", W), ("weight", B)], None)]), "it has the tensor '0.weight' twice"),
-        (build(layers=[("0", [("weight", W)], None), ("0", [("bias", B)], None)]), "it has the layer '0' twice"),
-        (build(layers=[("", [("0.weight", W)], None), ("0", [("weight", W)], None)]), "tensor '0.weight' twice"),
-        (
-            build(layers=[("0", [("weight", W), ("bias", "0.bias")], None)]),
-            "it has '0.bias' as the same tensor as '0.bias'",
-        ),
-        (build(layers=[("0", [("weight", W), ("bias", "1")], None)]), "as the same tensor as '1', which is not stored"),
-        (build(layers=[("0", [("weight", W)], None)]), "it lacks 0.bias of the network"),
-        (build(layers=[("0", [("weight", W), ("bias", B), ("c", B)], None)]), "it has 0.c, which the network has not"),
-        (
-            build(layers=[("0", [("weight", B), ("bias", B)], None)]),
-            r"it has '0.weight' of float32 \(1,\), the network of",
-        ),
-        (
-            build(layers=[("0", [("weight", W), ("bias", "0.weight")], None)]),
-            r"'0.bias' of float32 \(1, 1\), the network",
-        ),
-        (
-            build(layers=[("0", [("weight", b"\x66" + W[1:]), ("bias", B)], None)]),
-            r"of float16 \(1, 1\), the network of float32",
-        ),
-        (build(layers=[("0", [("weight", W + B[:3]), ("bias", B[3:])], None)]), "data must end after byte"),
-    ],
+    containers.WRONG,
 )
 def test_a_wrong_file_is_refused_by_name_and_reason(content, message, tmp_path):
     path = tmp_path / "file"
@@ -402,7 +313,7 @@ def test_metadata_that_describe_no_network(tmp_path):
         ({"architecture": "lenet-300-100"}, "its metadata describe no network: .* has 266,610 values, not 2"),
         ({"architecture": "lenet-5", "options": {"num_classes": 2**62}}, "its metadata describe no network"),
     ):
-        path.write_bytes(build(json.dumps(metadata).encode()))
+        path.write_bytes(containers.build(json.dumps(metadata).encode()))
         with pytest.raises(ValueError, match=message):
             container.load(path)
     container.save(zoo.build("lenet-300-100"), path)
@@ -421,77 +332,15 @@ def test_metadata_that_describe_no_network(tmp_path):
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def mutations(content: bytes, count: int):
-    """Damaged files: cut, extended, single bits, runs of bytes, exchanged parts, and lies with the right checksums."""
-    rng = np.random.default_rng(0)
-    with_header = header.read(io.BytesIO(content), len(content))
-    cuts = [section.start for section in with_header.sections.values()]
-    for at in (0, 4, 5, 9, 13, *cuts, *(cut + 1 for cut in cuts), len(content) - 1):
-        yield content[:at]
-    for _ in range(count):
-        damaged = bytearray(content)
-        at = int(rng.integers(len(content)))
-        length = int(rng.integers(1, 9))
-        kind = rng.integers(6)
-        if kind == 0:
-            damaged = damaged[:at]
-        elif kind == 1:
-            damaged[at] ^= 1 << int(rng.integers(8))
-        elif kind == 2:
-            damaged[at : at + length] = rng.bytes(length)
-        elif kind == 3:
-            damaged[at:at] = rng.bytes(length)
-        elif kind == 4:
-            del damaged[at : at + length]
-        else:
-            a, b, c = sorted(int(i) for i in rng.integers(0, len(content), 3))
-            damaged = damaged[:a] + damaged[b:c] + damaged[a:b] + damaged[c:]
-        yield bytes(damaged)
-
-
-def lies(model: nn.Module, count: int):
-    """Files whose checksums are right and whose records or header are not."""
-    rng = np.random.default_rng(1)
-    names = list(model.state_dict())
-    records = {name: tensors.encode(tensor) for name, tensor in model.state_dict().items()}
-    for _ in range(count):
-        found = dict(records)
-        name = names[rng.integers(len(names))]
-        damaged = bytearray(found[name])
-        for _ in range(rng.integers(1, 4)):
-            at = int(rng.integers(len(damaged) if rng.random() < 0.5 else min(len(damaged), 24)))
-            kind = rng.integers(4)
-            if kind == 0:
-                damaged[at] ^= 1 << int(rng.integers(8))
-            elif kind == 1:
-                damaged[at] = int(rng.choice([0, 1, 127, 128, 255]))
-            elif kind == 2:
-                damaged[at:at] = rng.bytes(int(rng.integers(1, 5)))
-            elif len(damaged) > 4:
-                del damaged[at : at + int(rng.integers(1, 4))]
-                damaged = damaged or bytearray(1)
-        found[name] = bytes(damaged)
-        layers = {}
-        for full, record in found.items():
-            where, _, local = full.rpartition(".")
-            layers.setdefault(where, {})[local] = record
-        content = bytearray(header.write(b'{"architecture":"lenet-5"}', layers))
-        if rng.random() < 0.3:  # a byte of the header too
-            length = int.from_bytes(content[5:9], "little")
-            content[13 + int(rng.integers(length))] = int(rng.choice([0, 1, 2, 127, 128, 255]))
-            content[9:13] = struct.pack("<I", zlib.crc32(content[:9] + content[13 : 13 + length]))
-        yield bytes(content)
-
-
 def test_2400_damaged_files(tmp_path):
     path = tmp_path / "file"
-    model, skeleton = Small(), Small(seed=1)
+    model, skeleton = containers.Small(), containers.Small(seed=1)
     container.save(model, path)
     content = path.read_bytes()
     refused = 0
     tracemalloc.start()
     try:
-        for damaged in mutations(content, 2400):
+        for damaged in containers.mutations(content, 2400):
             path.write_bytes(damaged)
             try:
                 loaded = container.load(path, skeleton)
@@ -508,7 +357,7 @@ def test_2400_damaged_files(tmp_path):
 
 def test_every_flipped_bit_is_noticed(tmp_path):
     path = tmp_path / "file"
-    content = build()
+    content = containers.build()
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -524,13 +373,13 @@ def test_every_flipped_bit_is_noticed(tmp_path):
 def test_400_files_that_lie_with_the_right_checksums(tmp_path):
     """What the checksums cannot find, the decoders refuse, or a whole network of the right shapes comes out."""
     path = tmp_path / "file"
-    model = Small()
+    model = containers.Small()
     model.tied.weight = nn.Parameter(model.tied.weight.detach().clone())
     kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in model.state_dict().items()}
     loads = 0
     tracemalloc.start()
     try:
-        for content in lies(model, 400):
+        for content in containers.lies(model, 400):
             path.write_bytes(content)
             try:
                 loaded = container.load(path, model)

@@ -3,19 +3,25 @@
 import itertools
 import json
 import math
+import re
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
+import containers
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from compress_lib import container
+from compress_lib.coding import huffman
 from compress_lib.models import zoo
 from compress_lib.network import masks
 from compress_lib.pruning.weights import magnitude
 from compress_lib.quantization.codebooks import kmeans
+
+PAGE = Path(__file__).parents[2] / "book" / "container-format.md"
 
 # --- the reader: pure Python and NumPy --------------------------------------------------------------------------------
 
@@ -189,21 +195,6 @@ def saved_and_read(model, folder, **options):
     return metadata, tensors, len(data)
 
 
-def module(**tensors):
-    made = nn.Module()
-    for name, tensor in tensors.items():
-        made.register_buffer(name, tensor)
-    return made
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def integers(low, high, dtype=torch.int64):
-    return torch.randint(low, high, (4800,), generator=torch.Generator().manual_seed(0)).to(dtype)
-
-
 @pytest.mark.parametrize("name", ["lenet-5", "resnet-20"])
 def test_a_dense_network(tmp_path, name):
     metadata, tensors, _ = saved_and_read(zoo.load(name), tmp_path, architecture=name)
@@ -228,38 +219,7 @@ def test_a_pruned_network_with_shared_weights(tmp_path):
 
 @pytest.mark.parametrize("huffman", [True, False])
 def test_all_types_and_forms(tmp_path, huffman):
-    wide = normal(3000) * torch.exp(20 * normal(3000, seed=1))  # beyond the range of float16
-    rare = normal(3000, seed=2) > 2
-    few = (normal(3000) * 3).round()
-    noise = integers(0, 256, torch.uint8)
-    _, tensors, _ = saved_and_read(
-        module(
-            **{f"any_{kind}": noise.view(getattr(torch, kind)) for kind in TYPES[1:]},
-            bool=few > 0,
-            bool_rare=rare,
-            int8=(normal(3000) * 8).round().clamp(-128, 127).to(torch.int8),
-            int8_rare=few.to(torch.int8) * 20 * rare,
-            int32=integers(60_000, 62_000, torch.int32),
-            int64=integers(-5, 5),
-            uint64_base=integers(-500, -200).view(torch.uint64),
-            f16=normal(300).half().float(),
-            f16_rare=normal(3000).half().float() * rare,
-            bf16=wide.bfloat16().float(),
-            bf16_rare=wide.bfloat16().float() * rare,
-            bf16_all=(torch.arange(-32768, 32768).int() << 16).view(torch.float32),  # of all bits
-            f32=wide.double(),
-            special=torch.tensor([0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45]),
-            empty=torch.zeros(0),
-            empty_3d=torch.zeros(3, 0, 2, dtype=torch.int8),
-            scalar=torch.tensor(3.5),
-            scalar_zero=torch.tensor(0.0),
-            minus_zero=torch.full((1000,), -0.0),
-            constant=torch.full((7, 11, 13), 3.0),
-            zeros=torch.zeros(256 * 4088),  # so many fillers that they make whole chunks
-        ),
-        tmp_path,
-        huffman=huffman,
-    )
+    _, tensors, _ = saved_and_read(containers.all_types_and_forms(), tmp_path, huffman=huffman)
     assert {tensor.type for tensor in tensors.values()} == set(TYPES)
     forms = {(tensor.form, tensor.gap_bits > 0) for tensor in tensors.values() if tensor.array.size}
     assert forms == {(form, gaps) for form in (0, 1, 2) for gaps in (False, True)}
@@ -273,7 +233,7 @@ def test_fillers(tmp_path, bits):
     far = torch.zeros(40, reach)
     far[[3, 4, 9], [0, -1, reach // 2]] = torch.tensor([0.1, 0.2, 0.3])
     ends = {f"zeros_{size}": torch.zeros(size) for size in range(1, 2 * reach + 2, max(1, reach // 4))}
-    _, tensors, _ = saved_and_read(module(far=far, **ends), tmp_path, index_bits=bits)
+    _, tensors, _ = saved_and_read(containers.holding(far=far, **ends), tmp_path, index_bits=bits)
     assert tensors["far"].gap_bits == bits
 
 
@@ -306,3 +266,33 @@ def test_the_checksums_leave_no_byte_out(tmp_path):
     for at in range(len(data)):
         with pytest.raises(AssertionError):
             read(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def bytes_of_tables():
+    """What stands in the first column of each table of the page's last section, as bytes."""
+    section = PAGE.read_text(encoding="utf-8").partition("## A file, byte by byte")[2]
+    rows = [
+        re.findall(r"`([0-9A-F ]+)`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")
+    ]
+    found = [bytes.fromhex("".join(row)) for row in rows]
+    split = found.index(b"HF\x01")
+    return b"".join(found[:split]), b"".join(found[split:])
+
+
+def test_the_worked_example_is_what_the_library_writes(tmp_path, monkeypatch):
+    written, stream = bytes_of_tables()
+    (code,) = re.findall(r"```python\n(model = .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"torch": torch, "nn": nn, "container": container})  # noqa: S102 - the page's own code
+    assert (tmp_path / "tiny.cnet").read_bytes() == written
+    assert f"Its {len(written)} bytes" in PAGE.read_text(encoding="utf-8")
+
+    _, tensors = read(written)
+    weights, biases = tensors["0.weight"].array.ravel(), tensors["0.bias"].array
+    places = np.flatnonzero(weights)
+    assert (places.tolist(), weights[places].tolist()) == ([1, 4, 14, 16, 23, 29], [0.5, -1, 0.5, 0.5, -1, 0.5])
+    assert biases.tolist() == [0, 0.25, 0, -0.5]
+
+    symbols = [3, 3, 3, 1, 3, 7, 3, 1]
+    assert huffman.encode(np.array(symbols)) == stream
+    assert read_huffman(Bytes(stream)).tolist() == symbols

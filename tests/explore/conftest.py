@@ -18,7 +18,7 @@ CALL = """async ([explorer, charts, source, packed, states]) => {
 
 @pytest.fixture(scope="module")
 def compute(browser):
-    """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, with the charts as drawn.
+    """``compute(widget, states)``: the answers of an explorer's JavaScript, away from any page, charts as drawn.
 
     An answer has ``words``, all that it says: the sentence that is always seen, and the details.
     """

@@ -2,32 +2,40 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import explorer_modules, new_page, watch
+from browsing import SWEEP, WCAG, explorer_modules, new_page, on_one_screen, unlock, watch
 from examples import example
 from exploring import standalone
 
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
-
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
+@pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 390, 844)])
 @pytest.mark.parametrize("module", explorer_modules())
-def test_an_explorer_is_in_order(browser, module, theme, width):
-    page = new_page(browser, viewport={"width": width, "height": 900})
+def test_an_explorer_is_in_order(browser, module, theme, width, height):
+    page = new_page(browser, viewport={"width": width, "height": height})
     troubles = watch(page, "about:blank")
     page.set_content(standalone(widget := example(module), theme))
     page.locator(".explorer-place[data-live]").wait_for()
-    assert not troubles
+    unlock(page)
+    page.locator(".ex-fold > summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = Axe().run(page, options=WCAG).response["violations"]
     assert [f"{v['id']}: {node['html'][:160]}" for v in found for node in v["nodes"]] == []
+    page.locator(".ex-fold > summary").click()
+    on_one_screen(page)
     for control in widget.controls:
         field = page.locator(f'[name="{control["name"]}"]')
         before = page.locator(".explorer").inner_html()
         if control["kind"] == "slider":
+            heights = field.evaluate(SWEEP)
+            assert len(set(heights)) == 1, f"{control['name']} changes the height of the explorer: {heights}"
             field.press("ArrowRight" if field.input_value() == "0" else "ArrowLeft")
         else:
             field.select_option(index=len(control["values"]) - 1)
         assert page.locator(".explorer").inner_html() != before
+    on_one_screen(page)
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.wait_for_function("document.querySelector('.ex-narrow')")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert not troubles
     page.close()
 
 
@@ -37,11 +45,13 @@ def opened(browser):
     page = new_page(browser, viewport={"width": 1280, "height": 900})
     page.set_content(standalone(example("filter_surgery")))
     page.locator(".explorer-place[data-live]").wait_for()
+    unlock(page)
+    page.locator(".ex-fold > summary").click()
     yield page
     page.close()
 
 
-def test_wide_charts_take_the_whole_width_and_the_others_half(opened):
+def test_the_first_chart_takes_the_whole_width_and_the_others_half(opened):
     widths = [chart.bounding_box()["width"] for chart in opened.locator(".ex-chart").all()]
     assert widths[0] == pytest.approx(2 * widths[1] + 24) and widths[1] == widths[2]
 

@@ -65,6 +65,19 @@ const button = (words, act) => {
   return node;
 };
 
+const ICONS = {
+  reset: "M3.5 8a4.75 4.75 0 1 0 1.6-3.55M5.6 1.4v3.3h3.3",
+  link: "M6.6 9.4a2.6 2.6 0 0 0 3.7 0l2.4-2.4a2.6 2.6 0 0 0-3.7-3.7l-.8.8M9.4 6.6a2.6 2.6 0 0 0-3.7 0L3.3 9a2.6 2.6 0 0 0 3.7 3.7l.8-.8",
+};
+
+/** A button with an icon, whose words are left out where there is no room for them. */
+function tool(icon, words, more, act) {
+  const node = button("", act);
+  node.innerHTML = `<svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true"><path d="${ICONS[icon]}"/></svg>`;
+  node.append(element("span", { className: "ex-words" }, words), unseen(more));
+  return node;
+}
+
 /** Words for those who listen. */
 const unseen = (words) => element("span", { className: "ex-unseen" }, words);
 
@@ -156,11 +169,11 @@ function gallery(draw) {
   }
   const recolor = () => (colors = undefined);
   function show(charts) {
-    const whole = stage.clientWidth;
+    const whole = stage.clientWidth; // that of `more`, too; read before anything is written
     if (!whole) return; // not on the page yet
     colors ??= { plus: resolve("plus"), minus: resolve("minus") };
-    const columns = more.clientWidth >= 560 && charts.length > 2 ? 2 : 1;
-    const width = (more.clientWidth - GAP * (columns - 1)) / columns;
+    const columns = whole >= 560 && charts.length > 2 ? 2 : 1;
+    const width = (whole - GAP * (columns - 1)) / columns;
     more.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     for (const [place, wanted] of [[stage, charts.slice(0, 1)], [more, charts.slice(1)]]) {
       while (place.children.length > wanted.length) place.lastChild.remove();
@@ -169,7 +182,7 @@ function gallery(draw) {
         const holder = place.children[i];
         if (before !== whole) holder.style.minHeight = "";
         holder.classList.toggle("ex-wide", Boolean(chart.wide));
-        holder.replaceChildren(draw(chart, place === stage ? whole : chart.wide ? more.clientWidth : width, colors));
+        holder.replaceChildren(draw(chart, place === stage || chart.wide ? whole : width, colors));
       });
     }
     before = whole;
@@ -226,7 +239,7 @@ async function render({ model, el, address }) {
   });
 
   const titleId = `explorer-title-${(serial += 1)}`;
-  const reset = button("Reset", () => {
+  const reset = tool("reset", "Reset", " to the start", () => {
     controls.pause();
     move(start);
   });
@@ -242,9 +255,7 @@ async function render({ model, el, address }) {
         told.tell("This browser does not let the page copy. The link to this position now stands in the address bar.");
       }
     };
-    const share = button("Copy link", copy);
-    share.append(unseen(" to this position"));
-    tools.append(share);
+    tools.append(tool("link", "Copy link", " to this position", copy));
   }
   const locked = question?.open();
   const dock = element("div", { className: "ex-dock" }, locked ? question.node : controls.node);
@@ -268,10 +279,10 @@ async function render({ model, el, address }) {
   function update() {
     const state = model.get("state");
     answer = compute(data, state, format);
+    drawn(); // first, while the layout is as it was: it reads widths
     controls.show(state);
     words.say(answer);
     fold.show(answer);
-    drawn();
     model.set("results", answer.results);
     model.save_changes();
   }
