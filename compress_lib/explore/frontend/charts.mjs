@@ -229,7 +229,7 @@ function cellWidth(images, width) {
   const shape = Math.max(...images.map(({ rows, cols }) => rows / cols));
   const { most, least, gap, label, height } = CELLS;
   for (let cell = most; cell > least; cell -= 1) {
-    const across = Math.floor((width + gap) / (cell + gap));
+    const across = Math.floor((width - 1 + gap) / (cell + gap)); // a pixel less: the width is rounded
     if (Math.ceil(images.length / across) * (cell * shape + label + gap) - gap <= height) return cell;
   }
   return least;
