@@ -90,8 +90,8 @@ def squeeze_ratio(build, rng):
 
 
 def width_and_resolution(build, rng):
-    accuracies = {kind: {0.5: rng.random(2).tolist(), 1: rng.random(2).tolist()} for kind in ("depthwise separable", "full")}
-    return build(alpha=0.75, size=160, accuracies=accuracies)
+    kinds = ("depthwise separable", "full")
+    return build(alpha=0.75, size=160, accuracies={kind: {0.5: rng.random(2), 1: rng.random(2)} for kind in kinds})
 
 
 def network_cost(build, rng):

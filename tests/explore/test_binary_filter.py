@@ -152,7 +152,9 @@ def test_the_charts_hold_the_weights_the_errors_and_what_is_lost(page):
         alpha = answer["results"]["alpha"]
         assert histogram["drag"] == errors["drag"] | {"mirror": True}
         percents = {control["name"]: control["values"] for control in widget.controls}["percent"]
-        assert histogram["drag"]["at"] == pytest.approx([share / 100 * defined(w, state["weights"])[1] for share in percents])
+        assert histogram["drag"]["at"] == pytest.approx(
+            [share / 100 * defined(w, state["weights"])[1] for share in percents]
+        )
         for image, values in zip(pictures["images"], (w, alpha * b, w - alpha * b), strict=True):
             peak = 3 * np.abs(w).mean()
             # 20 channels of 2 × 3 side by side, five to a row

@@ -62,8 +62,10 @@ ROOF = cost.Roofline(50e9, 20e9, threads=1)  # any machine
 
 def test_the_roofline_bounds_the_layer_as_the_library_says(compute):
     widget = network_cost.explorer(roofline=ROOF)
-    states = [widget.state | change for change in ({}, {"groups": 16}, {"size": 7, "channels_out": 1024}, {"kernel": 1})]
-    for state, answer in zip(states, compute(widget, states), strict=True):
+    states = [
+        widget.state | change for change in ({}, {"groups": 16}, {"size": 7, "channels_out": 1024}, {"kernel": 1})
+    ]
+    for answer in compute(widget, states):
         found, picture = answer["results"], answer["charts"][1]
         attainable = ROOF.attainable(found["intensity"])
         assert found["bound_ms"] == pytest.approx(1000 * found["macs"] / attainable)
@@ -88,7 +90,9 @@ def test_without_a_roofline_nothing_is_bounded(compute):
         network_cost.explorer(roofline=cost.Roofline(0.0, 20e9, threads=1))
 
 
-FACE = r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)" style="fill:url\(#explorer-layer-\d+-(\w+)\)'
+PAINT = r'style="fill:url\(#explorer-layer-\d+-(\w+)\)'
+FACE = r'<rect x="[\d.]+" y="[\d.]+" width="([\d.]+)" height="([\d.]+)" ' + PAINT
+TOP = r'l([\d.]+) [-\d.]+h[-\d.]+l[-\d.]+ [\d.]+z" ' + PAINT
 
 
 def test_the_blocks_of_a_layer_are_in_proportion(compute):
@@ -96,19 +100,20 @@ def test_the_blocks_of_a_layer_are_in_proportion(compute):
     changes = [{}, {"stride": 2}, {"size": 56, "kernel": 7, "padding": 0}, {"channels_out": 64, "groups": 8}]
     states = [widget.state | change for change in changes]
     for state, answer in zip(states, compute(widget, states), strict=True):
-        picture = answer["charts"][0]
+        picture, found = answer["charts"][0], answer["results"]
         faces = {part: tuple(map(float, box)) for *box, part in re.findall(FACE, picture)}
-        depths = {part: float(d) for d, part in re.findall(r'l([\d.]+) [-\d.]+h[-\d.]+l[-\d.]+ [\d.]+z" style="fill:url\(#explorer-layer-\d+-(\w+)\)', picture)}
-        spans = {"input": state["size"], "weights": state["kernel"], "output": answer["results"]["output"]}
-        channels = {"input": state["channels_in"], "weights": state["channels_in"] / state["groups"], "output": state["channels_out"]}
-        unit, channel = faces["output"][2] / spans["output"], depths["output"] / channels["output"]
+        depths = {part: float(depth) for depth, part in re.findall(TOP, picture)}
+        spans = {"input": state["size"], "weights": state["kernel"], "output": found["output"]}
+        inputs = state["channels_in"]
+        channels = {"input": inputs, "weights": inputs / state["groups"], "output": state["channels_out"]}
+        unit, channel = faces["output"][0] / spans["output"], depths["output"] / channels["output"]
         for part, span in spans.items():
-            assert faces[part][2] == faces[part][3] == pytest.approx(max(1.5, unit * span), abs=0.11)
+            assert faces[part][0] == faces[part][1] == pytest.approx(max(1.5, unit * span), abs=0.11)
             assert depths[part] == pytest.approx(max(1.5, channel * channels[part]), abs=0.11)
         shares = [float(w) for w in re.findall(r'ex-part-\w+" x="[\d.]+" y="[\d.]+" width="([\d.]+)"', picture)]
-        weights = answer["results"]["weight_bytes"]
-        assert shares[1] / sum(shares) == pytest.approx(weights / (weights + answer["results"]["activation_bytes"]), abs=0.002)
-        assert f">{answer['results']['macs']:,}<" in picture
+        share = found["weight_bytes"] / (found["weight_bytes"] + found["activation_bytes"])
+        assert shares[1] / sum(shares) == pytest.approx(share, abs=0.002)
+        assert f">{found['macs']:,}<" in picture
 
 
 def test_a_layer_that_cannot_be_is_drawn_as_one(compute):
