@@ -16,11 +16,11 @@ from myst_nb.sphinx_ import NbMetadataCollector
 
 PLACE = 'id="live-network"'
 START = """
-  const place = document.getElementById("live-network");
+  const slot = document.getElementById("live-network");
   const el = Object.assign(document.createElement("div"), { className: "explorer-live" });
   const begin = async () => {
-    const before = [...place.childNodes];
-    place.append(el);
+    const before = [...slot.childNodes];
+    slot.append(el);
     await widget.render({ model: { get: (name) => ({ data, brief: true })[name] }, el });
     for (const node of before) node.remove();
   };

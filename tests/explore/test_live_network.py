@@ -335,7 +335,7 @@ def test_files_of_the_readers_own(live, tmp_path):
 
 def test_a_byte_says_what_it_is_for(live):
     box = live.locator(".live-bytes").bounding_box()
-    live.mouse.move(box["x"] + 2, box["y"] + 2)
+    live.mouse.move(box["x"] + 0.4, box["y"] + 0.4)
     assert live.locator(".live-byte").inner_text() == "Byte 0 is 43: the file's header."
     live.mouse.move(box["x"] + box["width"] / 4, box["y"] + 30)
     assert live.locator(".live-byte").inner_text().endswith("gaps of fc1.weight.")

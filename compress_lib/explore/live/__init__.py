@@ -69,8 +69,8 @@ def _figure(data: dict) -> tuple["Figure", str]:
 
     pixels = np.frombuffer(base64.b64decode(data["images"]), np.uint8).reshape(-1, 1, 28, 28)[:SHOWN]
     network = container.load(ledger.directory() / joining.FILE)
-    compressed = training.predict(network, torch.tensor(pixels)).softmax(1)
-    dense = torch.tensor(data["dense"]["logits"][:SHOWN]).softmax(1)
+    compressed = training.predict(network, torch.tensor(pixels)).softmax(1).numpy()
+    dense = torch.tensor(data["dense"]["logits"][:SHOWN]).softmax(1).numpy()
     figure, axes = plt.subplots(2, SHOWN, figsize=(8.4, 4.4), height_ratios=(1, 1.6), layout="constrained")
     for i, (image, bars) in enumerate(axes.T):
         image.imshow(pixels[i, 0], cmap="gray_r")
@@ -84,7 +84,7 @@ def _figure(data: dict) -> tuple["Figure", str]:
         bars.spines[["top", "right"]].set_visible(False)
     size = len(base64.b64decode(data["file"]))
     names = [data["classes"][k] for k in compressed.argmax(1)]
-    alike = "the same" if torch.equal(compressed.argmax(1), dense.argmax(1)) else "not always the same"
+    alike = "the same" if (compressed.argmax(1) == dense.argmax(1)).all() else "not always the same"
     alt = (
         f"The first {SHOWN} test images, and below each the probabilities of the ten classes: bars for the network in "
         f"a file of {size:,} bytes, diamonds for the dense one of {data['dense']['nbytes']:,}. The file's network "
