@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from browsing import served
+from bs4 import BeautifulSoup
 from building import build, copy_sources
 
 
@@ -22,6 +23,12 @@ def pages(site):
     found = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
     assert "book/index.html" in found and any(page.startswith("notebooks/") for page in found)
     return found
+
+
+@pytest.fixture(scope="session")
+def soups(site, pages):
+    """The parsed pages."""
+    return {page: BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
 
 
 @pytest.fixture(scope="session")
