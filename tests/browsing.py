@@ -1,6 +1,6 @@
 """A real browser for the tests: Chromium, cut off from everything but this machine, and a server for a folder.
 
-Also, for whoever opens them in it: which explorers there are.
+Also, for whoever opens them in it: which explorers there are, and what is true of all of them.
 """
 
 import contextlib
@@ -109,7 +109,7 @@ def unfold(page: Page) -> None:
 
 
 def thin(page: Page) -> None:
-    """Of what repeats, keep the first: a kind of token in code, the rows of a table, the entries of a long list.
+    """Of what repeats, keep the first: a kind of token in code, formulas, the rows of a table, the entries of a list.
 
     For axe-core, whose time grows with the elements of a page, and which would find the same in each of them.
     """
@@ -120,6 +120,7 @@ def thin(page: Page) -> None:
                 if (seen.has(token.className)) token.replaceWith(...token.childNodes);
                 else seen.add(token.className);
             const repeated = [...document.querySelectorAll('tbody')].map((body) => [...body.rows]);
+            repeated.push([...document.querySelectorAll('article .math')]);
             repeated.push(...[...document.querySelectorAll('article :is(ul, ol)')].map((list) => [...list.children]));
             for (const all of repeated) for (const one of all.slice(5)) one.remove();
         }"""
@@ -130,3 +131,42 @@ def explorer_modules() -> list[str]:
     """The names of the library's explorers: a Python and a JavaScript file each, and a function that makes one."""
     files = sorted(path for path in Path(explore.__file__).parent.glob("*.py") if path.with_suffix(".mjs").exists())
     return [path.stem for path in files if "\ndef explorer(" in path.read_text(encoding="utf-8")]
+
+
+# Heights of a slider's explorer at all of its positions; it ends where it was.
+SWEEP = """(slider) => {
+    const explorer = slider.closest(".explorer");
+    const before = slider.value;
+    const go = (value) => {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+        return explorer.offsetHeight;
+    };
+    const heights = Array.from({ length: Number(slider.max) + 1 }, (_, i) => go(i));
+    go(before);
+    return heights;
+}"""
+BOXES = """(explorer) => {
+    explorer.scrollIntoView();
+    const box = (node) => node.getBoundingClientRect().toJSON();
+    const [chart, dock] = [".ex-stage .ex-chart", ".ex-dock"].map((name) => box(explorer.querySelector(name)));
+    const controls = [...explorer.querySelectorAll(".ex-control")].map(box);
+    return { chart, dock, controls, height: innerHeight, width: innerWidth };
+}"""
+
+
+def on_one_screen(page, root=None) -> None:
+    """The first chart and all controls of an explorer are in the window together, and none lies over the chart."""
+    found = (root or page.locator(".explorer")).evaluate(BOXES)
+    chart = found["chart"]
+    for box in (chart, *found["controls"]):
+        assert box["top"] >= 0 and box["bottom"] <= found["height"], f"{box} of {found}"
+        assert box["left"] >= 0 and box["right"] <= found["width"], f"{box} of {found}"
+    dock = found["dock"]
+    assert chart["bottom"] <= dock["top"] or chart["right"] <= dock["left"], "the controls cover the chart"
+
+
+def unlock(place) -> None:
+    """Skip the question of every explorer on a page, or of one."""
+    for skip in place.locator(".ex-skip").all():
+        skip.click()

@@ -36,7 +36,7 @@ class StaticExplorers(SphinxPostTransform):
             view = json.loads(re.sub(r"<.*?>", "", forms[VIEW].astext(), flags=re.DOTALL))
             figure = next(iter(forms["image/png"].findall(nodes.image)), None) if "image/png" in forms else None
             model = state.get(view["model_id"], {})
-            if figure is None or "_compute" not in model:
+            if figure is None or "alt" not in model:
                 LOGGER.warning(
                     "this output is a widget, but no explorer with a figure and a saved state", location=bundle
                 )

@@ -7,7 +7,7 @@
 from docutils import nodes
 from measured import Measured
 
-PICTURES = "book/images/cards/{}.svg"
+PICTURES = "book/diagrams/cover-{}.svg"
 
 
 class Hero(Measured):

@@ -1,18 +1,23 @@
 """The live network on the landing page: one script and one style, made of the library's parts and its measured rows.
 
-A page that has the place ``<div id="live-network">`` gets ``live-network.js`` and ``live-network.css``. Both are classic
-files, because browsers refuse modules from file://, and nothing else is fetched: the network's file is in the script.
-Until it runs, and where scripts are off, what the place holds stays.
+A page that has the place ``<div id="live-network">`` gets ``live-network.js`` and ``live-network.css``. Both are
+classic files, because browsers refuse modules from file://, and nothing else is fetched: the file is in the script.
+Until it runs, and where scripts are off, what the place holds stays. Where a chapter stores the live network as a
+widget, it gets the present code, as the explorers do (``explorer_page``).
 """
 
 import importlib.util
 import json
 from pathlib import Path
 
+from explorer_page import STATE, page_state
+from myst_nb.core.render import sanitize_script_content
+from myst_nb.sphinx_ import NbMetadataCollector
+
 PLACE = 'id="live-network"'
 START = """
   const place = document.getElementById("live-network");
-  const el = document.createElement("div");
+  const el = Object.assign(document.createElement("div"), { className: "explorer-live" });
   const begin = async () => {
     const before = [...place.childNodes];
     place.append(el);
@@ -45,6 +50,24 @@ def write(app) -> None:
     (static / "live-network.css").write_text(joining.joined("_css"), encoding="utf-8")
 
 
+def renew_code(app, doctree) -> None:
+    """Give stored widgets the present JavaScript and style."""
+    stored = page_state(app.env, app.env.docname)
+    found = [entry["state"] for entry in stored["state"].values()] if stored else []
+    found = [traits for traits in found if traits.get("_anywidget_id", "").endswith(".LiveNetwork")]
+    if not found:
+        return
+    joining = _joining(app)
+    for traits in found:
+        for trait in ("_esm", "_css"):
+            traits[trait] = joining.joined(trait)
+            for path in (joining.PARTS, *joining.paths(trait)):
+                app.env.note_dependency(str(path))
+    NbMetadataCollector.get_js_files(app.env, app.env.docname)[STATE][1]["body"] = sanitize_script_content(
+        json.dumps(stored)
+    )
+
+
 def add_to_page(app, pagename, templatename, context, doctree) -> None:
     if app.builder.format == "html" and PLACE in context.get("body", ""):
         app.add_js_file("live-network.js", loading_method="defer")
@@ -53,5 +76,6 @@ def add_to_page(app, pagename, templatename, context, doctree) -> None:
 
 def setup(app):
     app.connect("builder-inited", write)
+    app.connect("doctree-read", renew_code)
     app.connect("html-page-context", add_to_page)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,13 +1,12 @@
 """The first screen of a chapter: promise, headline number, picture, badges; and what runs the page, folded.
 
-A chapter's notebook begins with a title, a promise in bold, a line in italics with its minutes and prerequisites, a cell
-of set-up, and a cell whose output is the headline number, ``**44× smaller** — what it is``. That reads well in Jupyter
-and on GitHub. Here it becomes the first screen. ``book/diagrams/cover-NN.svg`` is its picture, if there is one.
+A chapter's notebook begins with a title, a promise in bold, a line in italics with its minutes and prerequisites, a
+cell of set-up, and a cell whose output is the headline number, ``**44× smaller** — what it is``. That reads well in
+Jupyter and on GitHub. Here it becomes the first screen. ``book/diagrams/cover-NN.svg`` is its picture, if there is one.
 """
 
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 from docutils import nodes
 from folds import fold
@@ -56,26 +55,25 @@ class Opening(SphinxTransform):
         """Move ``**value** — label`` from the cell's output to the first screen."""
         for output in [part for part in cell.children if part.get("nb_element") == "cell_code_output"]:
             for paragraph in output.findall(nodes.paragraph):
-                if isinstance(paragraph[0], nodes.strong):
-                    label = re.sub(r"^\s*—\s*", "", "".join(node.astext() for node in paragraph[1:]))
+                value, *rest = spoken(paragraph)
+                if isinstance(value, nodes.strong):
+                    label = re.sub(r"^\s*—\s*", "", "".join(node.astext() for node in rest))
                     opening += nodes.container(
                         "",
-                        nodes.paragraph("", paragraph[0].astext(), classes=["headline-value"]),
+                        nodes.paragraph("", value.astext(), classes=["headline-value"]),
                         nodes.paragraph("", label[:1].upper() + label[1:], classes=["headline-label"]),
                         classes=["headline"],
                     )
                     cell.remove(output)
                     return
 
-    def cover(self, number: str) -> nodes.Element | None:
-        """The chapter's picture; its ``<desc>`` says in words what it shows."""
+    def cover(self, number: str) -> list[nodes.Node]:
+        """The chapter's picture: decoration, since the promise stands beside it, so it is read to nobody."""
         name = f"book/diagrams/cover-{number}.svg"
-        path = Path(self.env.srcdir) / name
-        if not path.exists():
-            return None
-        words = ElementTree.parse(path).getroot().findtext("{http://www.w3.org/2000/svg}desc") or ""
-        image = nodes.image(uri=f"/{name}", alt=" ".join(words.split()), classes=["cover-picture"])
-        return nodes.container("", image, classes=["cover"])
+        if not (Path(self.env.srcdir) / name).exists():
+            return []
+        begin = nodes.raw("", '<div class="cover" aria-hidden="true">', format="html")
+        return [begin, nodes.image(uri=f"/{name}", alt="Cover"), nodes.raw("", "</div>", format="html")]
 
     def how_to_run(self) -> nodes.paragraph:
         """Where the notebook is, and the page that says how to run it."""
@@ -99,15 +97,20 @@ def is_cell(node) -> bool:
     return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
 
 
+def spoken(node: nodes.Element) -> list[nodes.Node]:
+    """The children of a node without the empty texts that a parser leaves."""
+    return [child for child in node.children if not isinstance(child, nodes.Text) or child.astext()]
+
+
 def only_child(node, kind):
-    """The child of a paragraph that has no other, empty texts apart."""
-    children = [child for child in node.children if not isinstance(child, nodes.Text) or child]
+    """The child of a paragraph that has no other."""
+    children = spoken(node)
     alone = isinstance(node, nodes.paragraph) and len(children) == 1 and isinstance(children[0], kind)
     return children[0] if alone else None
 
 
 class SectionMinutes(SphinxTransform):
-    """``## The problem: … (4 min)``: the minutes leave the heading, its anchor and the contents, and stand beside it."""
+    """``## The problem: … (4 min)``: the minutes leave heading, anchor and contents, and stand beside the heading."""
 
     default_priority = 511
 

@@ -19,7 +19,15 @@ WORDS = re.compile(
     r"(?![\d.]*\d)",
     re.IGNORECASE,
 )
-NO_LINKS_IN = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.raw, nodes.math, nodes.math_block)
+NO_LINKS_IN = (
+    nodes.reference,
+    nodes.literal,
+    nodes.literal_block,
+    nodes.title,
+    nodes.raw,
+    nodes.math,
+    nodes.math_block,
+)
 
 
 class References(SphinxPostTransform):
@@ -29,9 +37,8 @@ class References(SphinxPostTransform):
 
     def run(self, **kwargs) -> None:
         for text in list(self.document.findall(nodes.Text)):
-            if WORDS.search(text) and not any(isinstance(above, NO_LINKS_IN) for above in ancestors(text)):
-                if not names_itself(text):
-                    text.parent.replace(text, self.linked(text))
+            if WORDS.search(text) and not names_itself(text) and not within(text, NO_LINKS_IN):
+                text.parent.replace(text, self.linked(text))
 
     def linked(self, text: nodes.Text) -> list[nodes.Node]:
         """The text in pieces, some of them links."""
@@ -64,10 +71,13 @@ class References(SphinxPostTransform):
         return ("" if page == here else self.app.builder.get_relative_uri(here, page)) + f"#{anchor}"
 
 
-def ancestors(node):
+def within(node: nodes.Node, kinds: tuple) -> bool:
+    """Whether a node stands somewhere in one of the given kinds."""
     while node.parent is not None:
         node = node.parent
-        yield node
+        if isinstance(node, kinds):
+            return True
+    return False
 
 
 def names_itself(text: nodes.Text) -> bool:

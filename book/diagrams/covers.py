@@ -138,8 +138,7 @@ def codebooks() -> Drawing:
         mine = weights[nearest == i].tolist()
         lines = "".join(f"M{at(w):.1f} {top}L{at(centroid):.1f} {bottom}" for w in mine)
         picture.path(lines, color, width=1, opacity=0.55)
-        for w in mine:
-            picture.circle(at(w), top, 4, color, fill=0.7, width=0)
+        picture.dots([(at(w), top) for w in mine], 4, color)
         picture.circle(at(centroid), bottom, 8 + 14 * (len(mine) / len(weights)) ** 0.5, color, fill=0.85, width=0)
     return picture
 
@@ -171,11 +170,14 @@ def binary_networks() -> Drawing:
     weights = zoo.load("vgg-small").get_submodule("features.10").weight.detach()[:6, :6, 1, 1]
     strongest, cell, top = float(weights.abs().max()), 30, 60
     for left, binary in ((34, False), (266, True)):
+        squares: dict[tuple[str, float], list] = {}  # by color and shade
         for row, values in enumerate(weights.tolist()):
             for column, value in enumerate(values):
-                fill = 0.72 if binary else 0.04 + 0.9 * abs(value) / strongest
-                x, y = left + column * cell, top + row * cell
-                picture.rect(x + 1, y + 1, cell - 2, cell - 2, BLUE if value >= 0 else ORANGE, fill=fill, width=0)
+                shade = 0.72 if binary else round(0.04 + 0.9 * abs(value) / strongest, 1)
+                corners = _corners(left + column * cell + 1, top + row * cell + 1, cell - 2, cell - 2)
+                squares.setdefault((BLUE if value >= 0 else ORANGE, shade), []).append(corners)
+        for (color, shade), shapes in squares.items():
+            picture.wash(shapes, color, max(shade, 0.05))
     picture.arrow((222, HEIGHT / 2), (260, HEIGHT / 2), width=2)
     return picture
 

@@ -10,26 +10,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
-COLORS = {
-    "ink": "#1d2430",
-    "soft": "#525d6b",
-    "rule": "#dbe0e6",
-    "surface": "#f6f7f9",
-    "ground": "#ffffff",
-    "c0": "#1f5f99",
-    "c1": "#a4480a",
-    "c2": "#17705a",
-    "c3": "#7a3f94",
-    "off": "#98a2b0",
-}
-INK, SOFT, RULE, SURFACE, GROUND, BLUE, ORANGE, GREEN, PURPLE, OFF = (
-    f"var(--{name}, {light})" for name, light in COLORS.items()
-)
+from compress_lib.figures import palette
+
+
+def _themed(light: str) -> str:
+    return f"var({palette.VARIABLES[light]}, {light})"
+
+
+INK, SOFT, GROUND = map(_themed, (palette.INK, palette.SOFT, palette.GROUND))
+BLUE, ORANGE, GREEN, PURPLE = map(_themed, (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE))
 SANS = "var(--sans, system-ui, sans-serif)"
 SERIF = "var(--serif, Charter, Georgia, serif)"
 
 TEXT, SMALL, TINY = 15, 14, 13  # sizes; a diagram 480 wide is shown at three quarters on a phone
+LEADING = 17.5  # from line to line
 LINE, HAIR = 1.5, 0.75
+HATCH, DEPTH = 5, 9  # from line to line of a hatched area; of a slab
 WASH, TINT = 0.13, 0.3  # opacities of a color as a background, and of one that must be told from it
 
 Point = tuple[float, float]
@@ -83,6 +79,11 @@ class Drawing:
         style = _stroke(color, **line)
         self._add("circle", cx=x, cy=y, r=r, fill=color if fill else "none", fill_opacity=fill or None, **style)
 
+    def dots(self, centers: Sequence[Point], r: float, color: str = INK):
+        """Small disks, all in one path."""
+        d = "".join(f"{_path([center])}h0" for center in centers)
+        self._add("path", d=d, fill="none", stroke=color, stroke_width=2 * r, stroke_linecap="round")
+
     def path(self, d: str, color: str = INK, **line):
         """Lines and curves in SVG's own words."""
         self._add("path", d=d, fill="none", **_stroke(color, **line))
@@ -100,16 +101,16 @@ class Drawing:
         head = [(x, y)] + [(x - 8 * ux - side * uy, y - 8 * uy + side * ux) for side in (4, -4)]
         self._add("path", d=_path(head) + "z", fill=color)
 
-    def hatch(self, boxes: Sequence[tuple[float, float, float, float]], color: str = ORANGE, step: float = 5):
+    def hatch(self, boxes: Sequence[tuple[float, float, float, float]], color: str = ORANGE):
         """What is removed, as x, y, width and height: slanted lines in a broken frame."""
         frames, slanted = [], []
         for x, y, w, h in boxes:
             frames.append(_path([(x, y), (x + w, y), (x + w, y + h), (x, y + h)]) + "z")
-            k = step / 2
+            k = HATCH / 2
             while k < w + h:  # on each, the coordinates inside the box add up to k
                 (x0, y0), (x1, y1) = (max(0, k - h), min(h, k)), (min(w, k), max(0, k - w))
                 slanted.append(_path([(x + x0, y + y0), (x + x1, y + y1)]))
-                k += step
+                k += HATCH
         self._add("path", d="".join(frames), fill=GROUND)
         self.path("".join(slanted), color, width=HAIR)
         self.path("".join(frames), color, width=1.2, dash="3 2")
@@ -161,14 +162,12 @@ class Drawing:
         attributes["text_anchor"] = None if anchor == "start" else anchor
         self._parts.append(f"<text{_attributes(attributes)}>{_spans(words, size)}</text>")
 
-    def label(
-        self, x: float, y: float, lines: str | Sequence[str], *, size: float = SMALL, leading: float = 18, **style
-    ):
+    def label(self, x: float, y: float, lines: str | Sequence[str], *, size: float = SMALL, **style):
         """Lines of text around the height ``y``: the middle of them lies there."""
         lines = [lines] if isinstance(lines, str) else lines
-        top = y - leading * (len(lines) - 1) / 2 + 0.34 * size
+        top = y - LEADING * (len(lines) - 1) / 2 + 0.34 * size
         for i, words in enumerate(lines):
-            self.text(x, top + i * leading, words, size=size, **style)
+            self.text(x, top + i * LEADING, words, size=size, **style)
 
     # what a network is made of
 
@@ -181,35 +180,34 @@ class Drawing:
         lines: str | Sequence[str],
         color: str = SOFT,
         *,
-        size: float = SMALL,
         fill: float = 0.06,
     ):
         """A rounded box around (x, y), its middle; the first line is what is done, the others details."""
         lines = [lines] if isinstance(lines, str) else lines
         self.rect(x - w / 2, y - h / 2, w, h, color, fill=fill, r=7, width=1.2)
-        top = y - 17 * (len(lines) - 1) / 2 + 0.34 * size
+        top = y - LEADING * (len(lines) - 1) / 2 + 0.34 * SMALL
         for i, words in enumerate(lines):
-            self.text(x, top + 17 * i, words, size=size if i == 0 else TINY, color=SOFT if i else INK)
+            self.text(x, top + LEADING * i, words, size=TINY if i else SMALL, color=SOFT if i else INK)
 
-    def slab(self, x: float, y: float, w: float, h: float, colors: Sequence[str] = (BLUE,), *, depth: float = 9):
+    def slab(self, x: float, y: float, w: float, h: float, colors: Sequence[str] = (BLUE,)):
         """A tensor from the side, as wide as it has channels, in equal parts of these colors; (x, y) is its front's."""
-        up, part = depth * 0.62, w / len(colors)
+        up, part = 0.62 * DEPTH, w / len(colors)
         outline = [
             (x, y),
-            (x + depth, y - up),
-            (x + w + depth, y - up),
-            (x + w + depth, y + h - up),
+            (x + DEPTH, y - up),
+            (x + w + DEPTH, y - up),
+            (x + w + DEPTH, y + h - up),
             (x + w, y + h),
             (x, y + h),
         ]
         self.wash([outline], GROUND, 1)
         for color in dict.fromkeys(colors):
             at = [x + i * part for i, each in enumerate(colors) if each == color]
-            tops = [[(a, y), (a + depth, y - up), (a + part + depth, y - up), (a + part, y)] for a in at]
+            tops = [[(a, y), (a + DEPTH, y - up), (a + part + DEPTH, y - up), (a + part, y)] for a in at]
             fronts = [[(a, y), (a + part, y), (a + part, y + h), (a, y + h)] for a in at]
             for shapes, fill in ((tops, 0.1), (fronts, 0.24)):
                 self._filled(shapes, color, fill, width=1)
-        side = [(x + w, y), (x + w + depth, y - up), (x + w + depth, y + h - up), (x + w, y + h)]
+        side = [(x + w, y), (x + w + DEPTH, y - up), (x + w + DEPTH, y + h - up), (x + w, y + h)]
         self._filled([side], colors[-1], 0.4, width=1)
 
     def svg(self) -> str:

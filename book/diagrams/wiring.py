@@ -96,7 +96,7 @@ def moved(picture: Drawing, above: Tensor, below: Tensor, order: Sequence[int], 
         picture.path("".join(curves), color, width=width)
 
 
-def join(picture: Drawing, x: float, y: float, sign: str = "+") -> None:
-    """Where two tensors become one."""
+def join(picture: Drawing, x: float, y: float) -> None:
+    """Where two tensors are added."""
     picture.circle(x, y, 11, SOFT, fill=0.06, width=1.2)
-    picture.label(x, y, sign, size=17)
+    picture.label(x, y, "+", size=17)

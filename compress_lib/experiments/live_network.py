@@ -1,8 +1,8 @@
 """Measure what the network that runs in the page needs from here, for chapter 07 and the landing page.
 
 In ``results/live-network.json``: the first test images, what the dense network answers to them, and for each position
-of the two sliders the bytes of the file and the accuracy over all test images. The images are Fashion-MNIST's, © Zalando
-SE, under the MIT License.
+of the two sliders the bytes of the file and the accuracy over all test images. The images are Fashion-MNIST's,
+copyright Zalando SE, under the MIT License.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def measure(root: harness.Directory = None) -> Path:
     """Write and return ``results/live-network.json``."""
+    provenance = ledger.provenance(f"python -m compress_lib {COMMAND}")  # before the files change
     images, labels = harness.fashion_mnist(root)[1]
     dense = zoo.load(NAME)
     compressed = container.load(ledger.directory() / "compressed" / f"{NAME}.cnet")
@@ -46,7 +47,7 @@ def measure(root: harness.Directory = None) -> Path:
         found = [_measured(simplified(compressed, dropped, values), images, labels) for values in VALUES]
         sliders["nbytes"].append([nbytes for nbytes, _ in found])
         sliders["accuracy"].append([accuracy for _, accuracy in found])
-    content = ledger.provenance(f"python -m compress_lib {COMMAND}") | {
+    content = provenance | {
         "classes": list(data.CLASSES),
         "images": base64.b64encode(images[:IMAGES].numpy().tobytes()).decode(),
         "labels": labels[:IMAGES].tolist(),

@@ -1,15 +1,13 @@
-// Real filters in one bit or two, and their product with a patch of signs, word by word. Chapter 08.
+// Real filters in one bit or two: signs and a scale. Chapter 08; the product bit by bit is in xnor_popcount.mjs.
 // B has the signs of W (compress_lib.binary.binarization), or these with 0 wherever |W| ≤ 0.7 mean |W| (its ternary); the best
-// α is the mean magnitude of what is not 0. Elements are in the order of compress_lib.ops' packed weights: each place of
-// the kernel has words of its own, of 64 channels each.
+// α is the mean magnitude of what is not 0.
 
 export const labels = {
   alpha: ["scale α", "number"],
   error: ["error, of ‖W‖²", "percent"],
   kept: ["weights not 0", "count"],
   nbytes: ["filter, packed", "bytes"],
-  agree: ["popcount so far", "count"],
-  signs: ["sign x·B so far", "number"],
+  signs: ["sign x·B", "number"],
   scaled: ["αK (sign x·B)", "number"],
   real_input: ["α (x·B)", "number"],
   exact: ["exact x·W", "number"],
@@ -19,12 +17,24 @@ const TERNARY = "ternary";
 const BINS = 48;
 const BYTE = 8;
 const NBSP = "\u00a0";
-const BLANK = "\u2012"; // as wide as a digit
 const ENDS = [1, 1.5, 2, 2.5, 3, 3.5, 5, 6, 7.5, 10]; // of an axis around 0 that has ticks on both sides
+const PERCENTS = Array.from({ length: 41 }, (_, i) => 5 * i); // of the slider: PERCENTS in binary_filter.py
 
 const sign = (value) => (value >= 0 ? 1 : -1);
 const sum = (values) => values.reduce((a, b) => a + b, 0);
+const dot = (a, b) => a.reduce((total, value, i) => total + value * b[i], 0);
 const largest = (values) => values.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+
+export const predict = {
+  question: "In the product x·W, which step does more harm: the signs of W for W, or then also the signs of x for x?",
+  kind: "choice",
+  options: ["the signs of W", "the signs of x"],
+  show: { percent: 100, weights: "binary" },
+  answer: (at) => {
+    const { exact, real_input, scaled } = at({ percent: 100, weights: "binary" });
+    return Math.abs(real_input - exact) > Math.abs(scaled - real_input) ? 0 : 1;
+  },
+};
 
 /** Signs of the weights, or signs and zeros, with the best scale and the part of ‖W‖² that this explains. */
 function approximate(w, power, threshold) {
@@ -36,39 +46,27 @@ function approximate(w, power, threshold) {
 
 const prepared = new WeakMap();
 
-/** Patch, filters and words in the order of the products, once per explorer. */
+/** Patch and filters as plain numbers, with both forms of each filter, once per explorer. */
 function prepare(data) {
   if (prepared.has(data)) return prepared.get(data);
   const [channels, rows, columns] = data.patch.shape;
-  const words = [];
-  for (let place = 0; place < rows * columns; place += 1)
-    for (let first = 0; first < channels; first += data.word)
-      words.push({ place, first, start: place * channels + first, count: Math.min(data.word, channels - first) });
-  const arrange = (values) => words.flatMap(({ place, first, count }) => Array.from({ length: count }, (_, i) => values[(first + i) * rows * columns + place]));
   const filters = data.filters.map(({ name, values }) => {
-    const w = arrange(values);
+    const w = Array.from(values);
     const power = sum(w.map((value) => value ** 2));
     const binary = approximate(w, power, -1);
     return { name, w, binary, ternary: approximate(w, power, data.ratio * binary.best) };
   });
-  const x = arrange(data.patch);
-  const made = { x, filters, words, columns, mean: sum(x.map(Math.abs)) / x.length };
+  const x = Array.from(data.patch);
+  const words = rows * columns * Math.ceil(channels / data.word); // each place of the kernel has words of its own
+  const made = { x, signs: x.map(sign), filters, words, shape: data.patch.shape, mean: sum(x.map(Math.abs)) / x.length };
   prepared.set(data, made);
   return made;
 }
 
-/** After each number of elements in `steps`: the popcount of agreeing signs, and the sums of the three products. */
-function walk(x, w, { b }, alpha, mean, steps) {
-  let [agree, signs, real, exact, i] = [0, 0, 0, 0, 0];
-  return steps.map((step) => {
-    for (; i < step; i += 1) {
-      agree += b[i] !== 0 && sign(x[i]) === b[i];
-      signs += sign(x[i]) * b[i];
-      real += x[i] * b[i];
-      exact += x[i] * w[i];
-    }
-    return { agree, signs, scaled: alpha * mean * signs, real_input: alpha * real, exact };
-  });
+/** The three products with the patch: exact, with αB, and with the signs of x too. */
+function products({ x, signs, mean }, w, { b }, alpha) {
+  const both = dot(signs, b);
+  return { signs: both, scaled: alpha * mean * both, real_input: alpha * dot(x, b), exact: dot(x, w) };
 }
 
 /** ‖W − αB‖² / ‖W‖² with α as a share of the best: what no scale removes, and what the wrong scale adds. */
@@ -96,6 +94,7 @@ function histogram(filter, form, alpha, threshold, format) {
       { x: -alpha, label: "" },
       { x: alpha, label: "±α" },
     ],
+    drag: { control: "percent", at: PERCENTS.map((percent) => (percent / 100) * form.best), mirror: true },
   };
   if (!threshold) return chart;
   return { ...chart, off: counts.map((_, i) => Math.abs(-reach + (i + 0.5) * width) <= threshold), key: ["±α", "become 0"] };
@@ -115,108 +114,60 @@ function parabolas(filter, form, share, format) {
     y: { label: "error, of ‖W‖²", format: "percent", min: 0, max: 1 },
     series: [curve("binary", filter.binary), curve("ternary", filter.ternary), least],
     marker: { x: share * form.best, label: "here", y: [error(form, share)] },
+    drag: { control: "percent", at: PERCENTS.map((percent) => (percent / 100) * form.best) },
   };
 }
 
-/** Real numbers and signs of the word that is being multiplied, eight to a row. */
-function pictures({ x, mean }, filter, form, share, word, name, done) {
-  const cols = Math.min(BYTE, word.count);
-  const rows = Math.ceil(word.count / cols);
-  const [peakX, peakW] = [3 * mean, 3 * filter.binary.best]; // in full color; the largest would leave the rest pale
+/** W, αB and what is between them: the channels side by side, each the size of the kernel. */
+function pictures({ shape: [channels, rows, columns] }, filter, form, alpha) {
+  const across = Math.ceil(Math.sqrt(channels));
+  const [width, height] = [across * columns, Math.ceil(channels / across) * rows];
+  const peak = 3 * filter.binary.best; // in full color; the largest would leave the rest pale
   const image = (label, value) => {
-    const values = Array.from({ length: rows * cols }, (_, i) => (i < word.count ? value(word.start + i) : 0));
-    return { label, values, rows, cols };
+    const values = new Array(width * height).fill(0);
+    filter.w.forEach((w, i) => {
+      const [channel, place] = [Math.floor(i / (rows * columns)), i % (rows * columns)];
+      const [y, x] = [Math.floor(channel / across) * rows + Math.floor(place / columns), (channel % across) * columns + (place % columns)];
+      values[y * width + x] = value(w, i) / peak;
+    });
+    return { label, values, rows: height, cols: width };
   };
-  const { w } = filter;
-  const { b, best } = form;
   return {
     type: "grid",
     wide: true,
-    title: `${name}, eight channels to a row`,
-    description: `Positive numbers in one color, negative ones in another: of the input and of the filter, each with its signs. Last, where the signs multiplied so far agree and where they differ.`,
-    images: [
-      image("x", (i) => x[i] / peakX),
-      image("sign x", (i) => sign(x[i])),
-      image("W", (i) => w[i] / peakW),
-      image("αB", (i) => (share * best * b[i]) / peakW),
-      image("XNOR", (i) => (i < done ? sign(x[i]) * b[i] : 0)),
-    ],
+    title: "The filter, its signs times α, and what is lost",
+    description: `${channels} channels of ${rows} × ${columns} weights side by side. Positive numbers in one color, negative ones in another.`,
+    images: [image("W", (w) => w), image("αB", (_, i) => alpha * form.b[i]), image("W − αB", (w, i) => w - alpha * form.b[i])],
     max: 1,
   };
 }
 
-/** The bits of the word, a row for each byte multiplied so far. */
-function bits(x, { b }, word, done, name, two) {
-  const agrees = (i) => b[i] === sign(x[i]);
-  let agree = Array.from({ length: word.start }, (_, i) => i).filter(agrees).length;
-  const rows = [];
-  for (let start = word.start; start < done; start += BYTE) {
-    const places = Array.from({ length: Math.min(BYTE, word.start + word.count - start) }, (_, i) => start + i);
-    const written = (bit) => places.map((i) => Number(bit(i))).join("");
-    const kept = (bit) => places.map((i) => (b[i] === 0 ? BLANK : Number(bit(i)))).join("");
-    agree += places.filter(agrees).length;
-    const [from, to] = [places[0], places.at(-1)].map((i) => i - word.start + word.first);
-    rows.push([from === to ? from : `${from}–${to}`, written((i) => x[i] >= 0), kept((i) => b[i] > 0), kept(agrees), agree]);
-  }
-  const caption = `${name}: 1 for +1, 0 for −1${two ? `, ${BLANK} for no product` : ""}`;
-  return { caption, columns: ["channel", "sign x", "B", "XNOR", "ones"], rows };
-}
-
 export function compute(data, state, format) {
-  const { x, filters, words, columns, mean } = prepare(data);
-  const filter = filters.find(({ name }) => name === state.filter);
+  const made = prepare(data);
+  const filter = made.filters.find(({ name }) => name === state.filter);
   const form = filter[state.weights];
   const share = state.percent / 100;
-  const done = state.elements;
-  const n = x.length;
+  const n = made.x.length;
   const alpha = share * form.best;
   const two = state.weights === TERNARY;
-  const path = walk(x, filter.w, form, alpha, mean, data.steps);
-  const now = path[data.steps.indexOf(done)];
-  const nbytes = words.length * (data.word / 8) * (two ? 2 : 1) + 4; // the last for α
-  const results = { alpha, error: error(form, share), kept: form.kept, nbytes, ...now };
+  const nbytes = made.words * (data.word / BYTE) * (two ? 2 : 1) + 4; // the last for α
+  const results = { alpha, error: error(form, share), kept: form.kept, nbytes, ...products(made, filter.w, form, alpha) };
 
   const number = (value) => format.number(value);
-  const counted = sum(form.b.slice(0, done).map(Math.abs));
-  const least = format.percent(error(form, 1));
-  const split = state.percent === 100 ? "the least that any α leaves" : `${least} that no α removes, and ${format.percent(results.error - error(form, 1))} because this α is not the best`;
-  const sentence =
-    `With ${state.weights} weights B${two ? `, of which ${format.count(n - form.kept)} of ${format.count(n)} are 0,` : ""} and α = ${number(alpha)}, ${state.percent}${NBSP}% of the best, ` +
-    `${filter.name} is off by ${format.percent(results.error)} of ‖W‖²: ${split}. ` +
-    `Of the first ${format.count(done)} of ${format.count(n)} products, ${two ? `${format.count(counted)} are not with a 0, and ${format.count(now.agree)} of these` : format.count(now.agree)} have equal signs: ` +
-    `2${NBSP}·${NBSP}${now.agree} − ${counted} = ${number(now.signs)}. Times α and the mean of |x|, K = ${number(mean)}, that is ${number(now.scaled)}; exactly, x·W is ${number(now.exact)}${done < n ? " so far" : ""}.`;
+  const best = state.percent === 100;
+  const sentence = `${filter.name}: ${state.weights} weights with α = ${number(alpha)}, ${state.percent}${NBSP}% of the best, lose ${format.percent(results.error)} of ‖W‖²${best ? ", the least of all α" : ""}.`;
+  const split = best ? "the least that any α leaves" : `${format.percent(error(form, 1))} that no α removes, and ${format.percent(results.error - error(form, 1))} because this α is not the best`;
+  const details =
+    `With ${state.weights} weights B${two ? `, of which ${format.count(n - form.kept)} of ${format.count(n)} are 0,` : ""} ${filter.name} is off by ${format.percent(results.error)} of ‖W‖²: ${split}. ` +
+    `Its product with the patch, x·W, is ${number(results.exact)}. With αB it is ${number(results.real_input)}, and with the signs of x and the mean of |x|, K = ${number(made.mean)}, it is ${number(results.scaled)}.`;
 
-  const at = Math.max(0, words.findLastIndex(({ start }) => start < done));
-  const word = words[at];
-  const name = `Word ${at + 1} of ${words.length}, kernel place (${Math.floor(word.place / columns)}, ${word.place % columns})`;
-  const series = [
-    ["exact x·W", "exact"],
-    ["α (x·B)", "real_input"],
-    ["αK (sign x·B)", "scaled"],
-  ].map(([label, key]) => ({ label, x: data.steps, y: path.map((point) => point[key]) }));
-  const charts = [
-    histogram(filter, form, alpha, two ? data.ratio * filter.binary.best : 0, format),
-    parabolas(filter, form, share, format),
-    pictures({ x, mean }, filter, form, share, word, name, done),
-    {
-      type: "line",
-      wide: true,
-      title: "The sum so far",
-      description: series.map(({ label, y }) => `${label}: ${number(y[data.steps.indexOf(done)])} after ${done} elements, ${number(y.at(-1))} after all ${n}`).join("; ") + ".",
-      x: { label: "elements multiplied", whole: true },
-      y: { label: "sum", max: Math.max(1e-30, ...series.flatMap(({ y }) => y)) }, // an axis, even where all is 0
-      series,
-      marker: { x: done, label: "here", y: [now.exact, now.real_input, now.scaled] },
-    },
-  ];
-  const ends = filters.map((each) => {
-    const kind = each[state.weights];
-    const [end] = walk(x, each.w, kind, share * kind.best, mean, [n]);
-    return [each.name, number(end.exact), number(end.real_input), number(end.scaled)];
-  });
-  const tables = [
-    bits(x, form, word, done, name, two),
-    { caption: `All ${n} elements, α at ${state.percent}${NBSP}% of each filter's best`, columns: ["filter", ...series.map(({ label }) => label)], rows: ends },
-  ];
-  return { sentence, results, charts, tables };
+  const charts = [histogram(filter, form, alpha, two ? data.ratio * filter.binary.best : 0, format), parabolas(filter, form, share, format), pictures(made, filter, form, alpha)];
+  const tables = () => {
+    const rows = made.filters.map((each) => {
+      const found = products(made, each.w, each[state.weights], share * each[state.weights].best);
+      return [each.name, number(found.exact), number(found.real_input), number(found.scaled)];
+    });
+    return [{ caption: `Products with the patch of ${n} numbers, α at ${state.percent}${NBSP}% of each filter's best`, columns: ["filter", "exact x·W", "α (x·B)", "αK (sign x·B)"], rows }];
+  };
+  return { sentence, spoken: `error ${format.percent(results.error)} with α at ${state.percent} percent`, details, results, charts, tables };
 }

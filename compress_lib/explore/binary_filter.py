@@ -1,6 +1,6 @@
-"""Real filters in one bit or two, and their product with signs, word by word. Chapter 08.
+"""Real filters in one bit or two: signs and a scale. Chapter 08.
 
-The computation is in ``binary_filter.mjs``. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
+The computation is in ``binary_filter.mjs``; the product of signs, bit by bit, is in `xnor_popcount`. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
 arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and scale of signs with zeros are those of Li, Zhang,
 Liu, "Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
 """
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 WEIGHTS = ("binary", "ternary")
 PERCENTS = range(0, 201, 5)
 FILTERS = 8  # at most: each is a row of a table
-BYTE = 8  # elements that the slider goes on by
 
 
 def explorer(
@@ -31,18 +30,13 @@ def explorer(
     *,
     weights: str = "binary",
     percent: int = 100,
-    elements: int | None = None,
 ) -> Explorer:
     """The explorer of some filters of a convolution, and of their product with one patch of its input.
 
     W is nearest to αB with the signs B of W (that of 0 is +1) and α = mean ``|W|``, or, where weights up to Δ = 0.7
     mean ``|W|`` become 0, with the mean of the other magnitudes, filter by filter: ``binarize.scale`` and
-    ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), where
-    sign x · B is 2 · popcount − n, with a popcount of the places that are not 0 in B and have the same sign in both,
-    and n of those not 0. For signs that is ``xnor.XnorConv2d`` with ``input_scale=True``.
-
-    The elements are multiplied in the order of packed weights (``ops.pack_conv_weight``): each place of the kernel has
-    words of its own, of 64 channels each.
+    ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), which for
+    signs is ``xnor.XnorConv2d`` with ``input_scale=True``.
 
     Parameters
     ----------
@@ -55,21 +49,55 @@ def explorer(
         At the start.
     percent : int
         At the start: α in percent of the best, a multiple of 5 from 0 to 200.
-    elements : int, optional
-        Multiplied at the start, whole bytes of a word: those of the first word if not given.
 
     Returns
     -------
     Explorer
         With ``results`` alpha (the scale as set), error (``‖W − αB‖² / ‖W‖²``), kept (weights of B that are not 0),
-        nbytes (packed: 8 per word, twice that with zeros, and 4 for the scale), and, of the elements multiplied so far,
-        agree (the popcount), signs (sign x · B), scaled (α K times that), real_input (α (x · B)) and exact (x · W).
+        nbytes (packed: 8 for each word of up to 64 channels at one place of the kernel, twice that with zeros, and 4
+        for the scale), signs (sign x · B), scaled (α K times that), real_input (α (x · B)) and exact (x · W).
 
     Raises
     ------
     ValueError
-        If there are no filters or more than eight, an array is not finite, has not three axes or is 0 throughout, the
-        shapes differ, or all are too large for a page.
+        If the arrays are none that `checked` takes, the start is none the controls allow, or all are too large for a
+        page.
+    """
+    given, patch = checked(filters, patch)
+    first = next(iter(given))
+    channels, *kernel = patch.shape
+    return Explorer(
+        "binary_filter",
+        controls=[
+            slider("percent", "α ÷ best α", PERCENTS, percent, "%"),
+            choice("weights", "weights", WEIGHTS, weights),
+            choice("filter", "filter", list(given), first),
+        ],
+        title="How much of a filter is in its signs?",
+        data={
+            "filters": [{"name": name, "values": values} for name, values in given.items()],
+            "patch": patch,
+            "ratio": ternary.RATIO,
+            "word": WORD,
+        },
+        fallback=lambda: _figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
+        alt=(
+            f"Left, the squared error of {first} in one bit per weight and in two, against the scale α: two parabolas "
+            "from 100 % at α = 0 down to their least and up again. Right, the running sums of its product "
+            "with a patch "
+            f"of {channels} × {kernel[0]} × {kernel[1]} numbers: x·W, with {weights} weights, and with signs of x too."
+        ),
+    )
+
+
+def checked(filters: Mapping[str, np.ndarray], patch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Filters and a patch of one shape, in float32.
+
+    Raises
+    ------
+    ValueError
+        If there are no filters or more than eight, an array is not finite, has not three axes or is 0 throughout, or
+        the shapes differ.
     """
     if not 1 <= len(filters) <= FILTERS:
         raise ValueError(f"filters must name one to {FILTERS} filters, got {list(filters)}")
@@ -81,33 +109,7 @@ def explorer(
     patch = _numbers("patch", patch)
     if patch.shape != shape:
         raise ValueError(f"patch must have the shape of the filters, {shape}, got {patch.shape}")
-    channels, *kernel = shape
-    places = range(0, patch.size, channels)
-    steps = [0, *(place + min(c + BYTE, channels) for place in places for c in range(0, channels, BYTE))]
-    return Explorer(
-        "binary_filter",
-        controls=[
-            choice("filter", "filter", list(given), first),
-            choice("weights", "weights", WEIGHTS, weights),
-            slider("percent", "α ÷ best α", PERCENTS, percent, "%"),
-            slider("elements", "elements multiplied", steps, min(WORD, channels) if elements is None else elements),
-        ],
-        title="How much of a filter is in its signs?",
-        data={
-            "filters": [{"name": name, "values": values} for name, values in given.items()],
-            "patch": patch,
-            "ratio": ternary.RATIO,
-            "word": WORD,
-            "steps": steps,
-        },
-        fallback=lambda: _figure(first, torch.from_numpy(given[first]), torch.from_numpy(patch), weights),
-        alt=(
-            f"Left, the squared error of {first} in one bit per weight and in two, against the scale α: two parabolas "
-            "from 100 % at α = 0 down to their least and up again. Right, the running sums of its product "
-            "with a patch "
-            f"of {channels} × {kernel[0]} × {kernel[1]} numbers: x·W, with {weights} weights, and with signs of x too."
-        ),
-    )
+    return given, patch
 
 
 def _numbers(where: str, values: np.ndarray) -> np.ndarray:

@@ -100,6 +100,7 @@ function stack(data, state, found, format) {
     off: values.map((_, i) => i % 4 === 0),
     gap: 0.25,
     markers: [{ x: state.bits, label: "here" }],
+    drag: { control: "bits", at: data.bits },
     key: ["which value", "where"],
   };
 }
@@ -117,8 +118,57 @@ function curves(data, state, sizes, now, format) {
     y: { label: `${state.layer === ALL ? "whole file" : `layer ${state.layer}`}, kB`, min: 0 },
     series,
     marker: { x: state.bits, label: now.nbytes === Math.min(...sizes[state.huffman === "on" ? 1 : 0]) ? "here: smallest" : "here", y: [now.nbytes / KB] },
+    drag: { control: "bits", at: data.bits },
   };
 }
+
+/** All bytes of what is shown, each an area: indices beside gaps, and below them what is small, by layer. */
+function treemap(data, state, now, smallest, format) {
+  const [k, bits, huffman] = [data.ks.indexOf(state.k), data.bits.indexOf(state.bits), state.huffman === "on" ? 1 : 0];
+  const layers = data.layers.filter((layer) => state.layer === ALL || layer.name === state.layer);
+  const found = layers.map((layer) => ({ name: layer.name, ...parts(layer, k, bits, huffman) }));
+  const alone = state.layer !== ALL; // then a click leads back
+  const group = (kind, field) => ({ kind, parts: found.map((part) => ({ name: part.name, nbytes: part[field], pick: alone ? ALL : part.name })) });
+  const headers = group("headers", "header");
+  if (!alone) headers.parts.push({ name: "the file", pick: ALL, nbytes: now.nbytes - sum(found.map((part) => part.nbytes)) });
+  const rows = [
+    [group("indices", "codes"), group("gaps", "gaps")],
+    [group("codebook", "codebook"), group("tables", "tables"), headers, group("biases", "biases")],
+  ];
+  const words = ({ kind, parts: list }) => `${kind} ${format.bytes(sum(list.map(({ nbytes }) => nbytes)))}`;
+  return {
+    type: "treemap",
+    wide: true,
+    title: `What the ${format.bytes(now.nbytes)} of ${alone ? state.layer : "the file"} are for`,
+    description: `Each area is in proportion to its bytes, divided by layer. Which value each entry has: ${words(rows[0][0])}, ${words(rows[1][0])}. Where it is: ${words(rows[0][1])}. Beside these: ${rows[1].slice(1).map(words).join(", ")}.`,
+    rows,
+    total: now.nbytes,
+    smallest,
+  };
+}
+
+/** All bytes as numbers, layer by layer. */
+function table(data, k, bits, huffman, format) {
+  const row = (name, part) => [name, ...[part.nbytes, part.codes, part.gaps, part.codebook, part.tables + part.header + part.biases].map(format.count)];
+  const found = data.layers.map((layer) => parts(layer, k, bits, huffman));
+  const file = together(data, ALL, k, bits, huffman);
+  const nothing = Object.fromEntries(FIELDS.map((field) => [field, 0]));
+  const around = file.nbytes - sum(found.map((part) => part.nbytes));
+  const rows = [...data.layers.map((layer, i) => row(layer.name, found[i])), row("(file)", { ...nothing, header: around, nbytes: around }), row("total", file)];
+  return { caption: "Bytes, layer by layer", columns: ["layer", "bytes", "indices", "gaps", "codebook", "all else"], rows };
+}
+
+/** With how many values and bits the chapter's question is answered: the middle of both sliders. */
+export const predict = {
+  question: "Packed with 4-bit gaps and 16 values, what saves more bytes of this file?",
+  kind: "choice",
+  options: ["Huffman coding", "half as many values"],
+  show: { bits: 4, k: 16, huffman: "off", layer: ALL },
+  answer: (at) => {
+    const { huffman_saves, halving_saves } = at({ bits: 4, k: 16, huffman: "off", layer: ALL });
+    return huffman_saves > halving_saves ? 0 : 1;
+  },
+};
 
 export function compute(data, state, format) {
   const k = data.ks.indexOf(state.k);
@@ -142,37 +192,16 @@ export function compute(data, state, format) {
     accuracy: data.accuracies[k],
   };
 
-  const what = state.layer === ALL ? "the whole file takes" : `layer ${state.layer} takes`;
+  const what = state.layer === ALL ? "the whole file" : `layer ${state.layer}`;
   const ratio = results.ratio > 1 ? `${format.times(results.ratio)} smaller` : `${format.times(1 / results.ratio)} larger`;
+  const sentence = `${state.bits}-bit gaps, ${state.k} values, ${huffman ? "" : "no "}Huffman coding: ${what} takes ${format.bytes(now.nbytes)}, ${ratio} than in float32.`;
   const mixed = now.gapless.length && now.gapless.length < now.every ? ` In ${list(now.gapless)} the encoder uses no gaps: zeros as values take less.` : "";
   const plain = now.plain.length ? ` In ${list(now.plain)} the encoder uses no codebook: the values one by one take less.` : "";
   const halving = k && results.halving_saves > 0 ? `, half as many values ${format.bytes(results.halving_saves)}` : "";
-  const sentence =
-    `With ${state.bits}-bit gaps, ${state.k} values and ${huffman ? "" : "no "}Huffman coding ${what} ${format.bytes(now.nbytes)}, ${ratio} than in float32. ` +
+  const details =
     `${reason(all[huffman], bits, data.bits, format)}${mixed}${plain} ` +
     `Huffman coding ${huffman ? "saves" : "would save"} ${results.huffman_saves ? format.bytes(results.huffman_saves) : "nothing"}${halving}.`;
 
-  const forms = ["which value: indices", "where: gaps", "codebook", "tables and headers", "biases"];
-  const shares = [now.codes, now.gaps, now.codebook, now.tables + now.header, now.biases];
-  const charts = [
-    curves(data, state, sizes, now, format),
-    stack(data, state, all[huffman], format),
-    {
-      type: "bars",
-      wide: true,
-      title: `What the ${format.bytes(now.nbytes)} are for`,
-      description: forms.map((form, i) => `${form}: ${format.bytes(shares[i])}`).join("; ") + ".",
-      labels: forms,
-      values: shares,
-      format: "bytes",
-    },
-  ];
-  const row = (name, part) => [name, ...[part.nbytes, part.codes, part.gaps, part.codebook, part.tables + part.header + part.biases].map(format.count)];
-  const found = data.layers.map((layer) => parts(layer, k, bits, huffman));
-  const file = together(data, ALL, k, bits, huffman);
-  const nothing = Object.fromEntries(FIELDS.map((field) => [field, 0]));
-  const around = file.nbytes - sum(found.map((part) => part.nbytes));
-  const rows = [...data.layers.map((layer, i) => row(layer.name, found[i])), row("(file)", { ...nothing, header: around, nbytes: around }), row("total", file)];
-  const columns = ["layer", "bytes", "indices", "gaps", "codebook", "all else"];
-  return { sentence, results, charts, tables: [{ caption: "Bytes, layer by layer", columns, rows }] };
+  const charts = [treemap(data, state, now, best_nbytes, format), curves(data, state, sizes, now, format), stack(data, state, all[huffman], format)];
+  return { sentence, spoken: `${format.bytes(now.nbytes)}, ${ratio}`, details, results, charts, tables: () => [table(data, k, bits, huffman, format)] };
 }

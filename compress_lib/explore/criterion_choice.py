@@ -29,6 +29,7 @@ def explorer(
     deviation: Mapping[str, Sequence[float]] | None = None,
     criterion: str = L1,
     fraction: float | None = None,
+    followed: int | None = None,
 ) -> Explorer:
     """The explorer of the criteria for one layer of n filters.
 
@@ -49,6 +50,8 @@ def explorer(
         Chosen at the start.
     fraction : float, optional
         At the start; the middle one unless given.
+    followed : int, optional
+        The filter that is followed at the start; unless given, one whose ranks under L1 and ``criterion`` differ most.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def explorer(
     ------
     ValueError
         If the L1 norm is missing, criteria, recoveries or lengths do not fit together, a score is not finite, an
-        accuracy leaves [0, 1], or the fractions do not ascend in [0, 1).
+        accuracy leaves [0, 1], the fractions do not ascend in [0, 1), or there is no such criterion or filter.
     """
     if L1 not in scores or RANDOM in scores:
         raise ValueError(f"scores must have {L1!r} and not {RANDOM!r}, got {list(scores)}")
@@ -79,6 +82,9 @@ def explorer(
     fraction = fractions[len(fractions) // 2] if fraction is None else fraction
     percent = slider("percent", "filters removed", [100 * value for value in fractions], 100 * fraction, "%")
     count = len(fractions)
+    criteria = choice("criterion", "criterion", list(scores), criterion)
+    if followed is None:
+        followed = int(np.abs(_places(ranked[criterion]) - _places(ranked[L1])).argmax())
     data = {
         "layer": layer,
         "scores": ranked,
@@ -93,9 +99,10 @@ def explorer(
     return Explorer(
         "criterion_choice",
         controls=[
-            choice("criterion", "criterion", list(scores), criterion),
+            criteria,
             percent,
             choice("recovery", "recovery", recoveries, recoveries[0]),
+            slider("filter", "filter followed", range(n), followed),
         ],
         title="Does the criterion matter?",
         data=data,
@@ -106,6 +113,11 @@ def explorer(
             f"measured accuracy against the fraction of filters removed, by recovery, beside that of random filters."
         ),
     )
+
+
+def _places(scores: np.ndarray) -> np.ndarray:
+    """The place of each filter in the order of its scores; equal ones in the order of the filters."""
+    return np.argsort(np.argsort(scores, kind="stable"), kind="stable")
 
 
 def _figure(data: Mapping, criterion: str, removed: int, recovery: str) -> "Figure":

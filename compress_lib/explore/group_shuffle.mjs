@@ -108,7 +108,7 @@ export function compute(data, state, format) {
   ].join("");
   const through = `${some(layers, "layer")} of ${some(groups, "group")}${layers === 1 ? "" : shuffled ? ", shuffled" : ", not shuffled"}`;
   const cost = groups === 1 ? `They have ${format.count(params)} parameters and make ${format.count(results.macs)} multiply–adds.` : `The cost is 1/${groups} of that with one group: ${format.count(params)} parameters and ${format.count(results.macs)} multiply–adds.`;
-  const sentence = `${missing}Output ${output} sees ${seen} of ${channels} inputs: ${through}.`;
+  const sentence = `${missing}Output ${output} sees ${seen} of ${channels} inputs through ${through}.`;
   const spoken = `output ${output} sees ${seen} of ${channels} inputs`;
   const details = `${reason({ channels, groups, layers, shuffled, seen })} ${cost}`;
 

@@ -1,7 +1,13 @@
 """What a convolution costs, as sliders. Chapter 01; the computation is in ``network_cost.mjs``."""
 
+import math
+from typing import TYPE_CHECKING
+
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
+
+if TYPE_CHECKING:
+    from compress_lib.cost import Roofline
 
 CHANNELS = [1, 3, 4, 8, 10, 16, 20, 24, 32, 50, 64, 96, 128, 256, 512, 1024]
 
@@ -16,6 +22,7 @@ def explorer(
     padding: str | int = "same",
     groups: int = 1,
     bias: bool = True,
+    roofline: "Roofline | None" = None,
 ) -> Explorer:
     """The architecture cost calculator, starting from the given convolution.
 
@@ -29,18 +36,27 @@ def explorer(
         "same" pads by ⌊kernel / 2⌋.
     bias : bool
         Whether the layer has one.
+    roofline : Roofline, optional
+        Of the machine that the chapter ran on, from `cost.roofline`. Without it there is no chart of the roof.
 
     Returns
     -------
     Explorer
-        With ``results`` output, params, macs, weight_bytes, activation_bytes, intensity (MACs per byte moved) and
-        saving (MACs with one group ÷ MACs). All are None where no such layer exists.
+        With ``results`` output, params, macs, weight_bytes, activation_bytes, intensity (MACs per byte moved),
+        saving (MACs with one group ÷ MACs) and bound_ms (milliseconds that the layer takes at least on the machine of
+        ``roofline``; None without). All are None where no such layer exists.
 
     Raises
     ------
     ValueError
-        If an argument is not one of its slider's values.
+        If an argument is not one of its slider's values, or a limit of ``roofline`` is not above 0 and finite.
     """
+    data = {}
+    if roofline is not None:
+        limits = {"peak": roofline.peak_macs_per_s, "bandwidth": roofline.bandwidth_bytes_per_s}
+        if not all(0 < limit < math.inf for limit in limits.values()):
+            raise ValueError(f"roofline must have limits above 0, got {roofline}")
+        data["roofline"] = limits | {"threads": roofline.threads}
     controls = [
         slider("size", "image height = width", [1, 7, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128, 224], size, "px"),
         slider("channels_in", "input channels M", CHANNELS, channels_in),
@@ -55,6 +71,7 @@ def explorer(
         "network_cost",
         controls=controls,
         title="What does this convolution cost?",
+        data=data,
         fallback=lambda: _figure(),
         alt=(
             "Bar chart of the cost of a 3 × 3 convolution relative to one group, for 1, 2, 4, 8 and 16 groups: with g "

@@ -19,6 +19,7 @@ const MILLION = 1e6;
 const NBSP = "\u00a0";
 const STEPS = 16; // of the squeeze ratio, up to 1
 const TAPS = 9;
+const PERCENTS = Array.from({ length: 9 }, (_, i) => 12.5 * i); // of the slider: PERCENTS in squeeze_ratio.py
 const HALF = 50;
 const BY = `${NBSP}×${NBSP}`;
 const KINDS = ["squeeze", `expand 1${BY}1`, `expand 3${BY}3`, "the rest"];
@@ -66,6 +67,7 @@ function curves(data, state, now, plain, format) {
     y: { label: "parameters, millions", min: 0 },
     series: [...shares, line(`plain 3${BY}3`, data.ratios.map(() => plain.params / MILLION))],
     marker: { x: state.ratio, label: "here", y: [now.params / MILLION] },
+    drag: { control: "ratio", at: data.ratios },
   };
 }
 
@@ -83,6 +85,22 @@ function accuracies(data, state, accuracy, format) {
     y: { label: "accuracy", format: "percent", min: Math.max(0, low), max: Math.max(high, 0.01) },
     series: [{ label: "squeezenet-small", x, y, draw: "both" }],
     marker: { x: state.ratio, label: state.percent === HALF ? "here" : `here, but at 50${NBSP}% 3${BY}3`, y: accuracy === null ? [] : [accuracy] },
+    drag: { control: "ratio", at: data.ratios },
+  };
+}
+
+/** SqueezeNet as in its paper, against AlexNet. */
+const PAPER = { ratio: 1 / 8, percent: HALF };
+export function predict(data, format) {
+  const { params } = together(network(data, PAPER.ratio, PAPER.percent));
+  return {
+    question: `SqueezeNet 1.0 has ${format.times(data.alexnet.params / params)} fewer parameters than AlexNet. Its multiply–adds are how many times AlexNet’s?`,
+    kind: "number",
+    unit: "×",
+    min: 0.001,
+    max: 100,
+    result: "macs_to_alexnet",
+    show: PAPER,
   };
 }
 
@@ -113,7 +131,8 @@ export function compute(data, state, format) {
   const most = (key) => `${KINDS[largest(key)]} (${format.percent(parts[largest(key)][key] / now[key])})`;
   const [s, e1, e3] = pieces.map((piece) => piece.filters);
   const verb = s < chosen.inputs ? "squeezes" : s > chosen.inputs ? "does not squeeze but widens" : "does not squeeze but passes";
-  const sentence =
+  const sentence = `SR = ${fraction(ratio)}, ${percent}${NBSP}% 3${BY}3: ${format.count(now.params)} parameters, ${fewer(results.fewer_than_alexnet, format)} than AlexNet; ${chosen.name} ${verb} ${chosen.inputs} channels to ${s}.`;
+  const details =
     `With SR = ${fraction(ratio)} and ${percent}${NBSP}% of the expand filters 3${BY}3, SqueezeNet 1.0 has ${format.count(now.params)} parameters, ${format.bytes(results.nbytes)} in float32: ` +
     `${fewer(results.fewer_than_alexnet, format)} than AlexNet, ${fewer(results.fewer_than_plain, format)} than with plain 3${BY}3 convolutions. ` +
     `${results.macs_to_alexnet > 1 ? "But its" : "Its"} ${format.count(now.macs)} multiply–adds are ${format.times(results.macs_to_alexnet)} AlexNet’s. ` +
@@ -125,6 +144,20 @@ export function compute(data, state, format) {
   const names = ["this network", `plain 3${BY}3`, "AlexNet"];
   const networks = [now, plain, data.alexnet];
   const charts = [
+    {
+      type: "fire",
+      wide: true,
+      title: `${chosen.name} at ${chosen.side}${BY}${chosen.side}: bundles of channels`,
+      description: `${chosen.inputs} channels go through ${s} filters of 1${BY}1 (${format.count(pieces[0].params)} parameters). All ${s} lead to ${e1} filters of 1${BY}1 (${format.count(pieces[1].params)}) and to ${e3} of 3${BY}3 (${format.count(pieces[2].params)}), which make ${chosen.width} channels. A plain 3${BY}3 convolution would have ${format.count(instead.params)} parameters, the module has ${format.count(module.params)}.`,
+      inputs: chosen.inputs,
+      squeezed: s,
+      ones: e1,
+      threes: e3,
+      params: pieces.map((piece) => piece.params),
+      plain: instead.params,
+      ratios: data.ratios,
+      percents: PERCENTS,
+    },
     { type: "bars", title: "Where the parameters are", description: split("params"), labels: KINDS, values: parts.map((part) => part.params), format: "count" },
     { type: "bars", title: "Where the multiply–adds are, in millions", description: split("macs"), labels: KINDS, values: parts.map((part) => part.macs / MILLION) },
     curves(data, state, now, plain, format),
@@ -139,7 +172,7 @@ export function compute(data, state, format) {
   ];
   if (data.measured.length) charts.push(accuracies(data, state, accuracy, format));
   const cells = ({ params, macs }) => [format.count(params), format.count(macs)];
-  const tables = [
+  const tables = () => [
     { caption: "The whole network", columns: ["part", "parameters", "multiply–adds"], rows: [...parts.map((part, i) => [KINDS[i], ...cells(part)]), ["total", ...cells(now)]] },
     {
       caption: `${chosen.name}: ${chosen.inputs} to ${chosen.width} channels at ${chosen.side}${BY}${chosen.side}`,
@@ -152,5 +185,6 @@ export function compute(data, state, format) {
       rows: names.map((name, i) => [name, format.bytes(FLOAT * networks[i].params), ...cells(networks[i])]),
     },
   ];
-  return { sentence, results, charts, tables };
+  const spoken = `${format.count(now.params)} parameters, ${fewer(results.fewer_than_alexnet, format)} than AlexNet`;
+  return { sentence, spoken, details, results, charts, tables };
 }

@@ -42,7 +42,7 @@ function costs({ inputs, channels, towers, kernel }) {
 }
 
 /** The curve of the cost against t, both axes in powers of two: the numbers on them are logarithms. */
-function curve({ inputs, channels, kernel, towers, divisors, relative, breakEven }, format) {
+function curve({ inputs, channels, kernel, towers, divisors, choices, relative, breakEven }, format) {
   const share = (t) => {
     const { pointwise, spatial, full } = costs({ inputs, channels, towers: t, kernel });
     return (pointwise + spatial) / full;
@@ -68,13 +68,16 @@ function curve({ inputs, channels, kernel, towers, divisors, relative, breakEven
     y: { label: "cost ÷ full convolution", format: "percent_of_power", min: low, max: top },
     series,
     marker: { x: Math.log2(towers), label: `t = ${towers}`, y: [Math.log2(relative)] },
+    ...(choices && { drag: { control: "towers", at: choices.map(Math.log2) } }),
   };
 }
 
 export function compute(data, state, format) {
   const { channels_in: inputs, channels_out: channels, kernel, size } = state;
   const divisors = Array.from({ length: channels }, (_, i) => i + 1).filter((t) => channels % t === 0);
-  const towers = divisors.findLast((t) => t <= state.towers);
+  const possible = (wanted) => divisors.findLast((t) => t <= wanted);
+  const towers = possible(state.towers);
+  const choices = data.towers?.map(possible); // for each place of the slider
   const shape = { inputs, channels, towers, kernel };
   const { pointwise, spatial, full, depthwise } = costs(shape);
   const positions = size ** 2;
@@ -100,13 +103,14 @@ export function compute(data, state, format) {
 
   const k = `${kernel} × ${kernel}`;
   const width = channels / towers;
+  const missing = towers === state.towers ? "" : `Not ${state.towers}: ${channels} channels allow `;
+  const sentence = `${missing}${some(towers, "tower")}${towers === channels ? ", one for each channel" : ""}: ${format.percent(relative)} of a full ${k} of ${inputs} → ${channels}, ${format.count(results.macs)} multiply–adds at ${size} × ${size}.`;
   const refused = state.towers > channels ? `${state.towers} towers would be more than the ${channels} channels. ` : `${channels} channels do not split into ${state.towers} equal towers; these are ${towers}. `;
-  const missing = towers === state.towers ? "" : refused;
   const kind = towers === 1 ? "an ordinary convolution after a 1 × 1" : towers === channels ? "a filter for each channel, the “extreme” Inception module" : `of ${some(width, "channel")} each`;
   const cheaper = divisors.find((t) => t * inputs * (area - 1) > channels * area);
-  const sentence =
-    `${missing}${some(towers, "tower")}, ${kind}: ${format.count(params)} parameters, of which ${format.count(pointwise)} are in the 1 × 1 convolution ` +
-    `${inputs} → ${channels}, and ${format.count(results.macs)} multiply–adds at ${size} × ${size}. That is ${format.percent(relative)} of one full ${k} convolution: ` +
+  const details =
+    `${missing && refused}${some(towers, "tower")}, ${kind}: ${format.count(params)} parameters, of which ${format.count(pointwise)} are in the 1 × 1 convolution ` +
+    `${inputs} → ${channels}. With the towers that is ${format.percent(relative)} of one full ${k} convolution: ` +
     `N/(tM) + 1/k² = ${fraction(channels, towers * inputs)} + 1/${area}. ` +
     `It is cheaper than the full one from t = ${cheaper} on${breakEven < 1 ? "" : ` (break-even ${format.number(breakEven)})`}; ` +
     `at t = N = ${channels} it costs ${channels === inputs ? "1/N" : "1/M"} + 1/k² = ${format.percent(extreme)}.`;
@@ -117,14 +121,13 @@ export function compute(data, state, format) {
     {
       type: "towers",
       wide: true,
-      title: `1 × 1 convolution, then ${some(towers, "tower")} of ${k}`,
-      description: `${inputs} channels go into a 1 × 1 convolution that makes ${channels}. These are dealt to ${some(towers, "tower")} of ${some(width, "channel")}; each has a ${k} convolution that reads and writes ${width === 1 ? "its channel" : `its ${width} channels`} alone. Together they put out ${channels} channels.`,
-      inputs,
-      channels,
-      towers,
-      kernel: k,
+      title: `1 × 1, then ${some(towers, "tower")}: areas are weights`,
+      description: `${inputs} channels go into a 1 × 1 convolution that makes ${channels}. These are dealt to ${some(towers, "tower")} of ${some(width, "channel")}; each has a ${k} convolution that reads and writes ${width === 1 ? "its channel" : `its ${width} channels`} alone. Of the weights of one full ${k} convolution, a dashed frame, the 1 × 1 has ${format.percent(pointwise / full)} and the towers ${format.percent(spatial / full)}.`,
+      owner: data,
+      ...{ inputs, channels, towers, kernel },
+      choices,
     },
-    curve({ inputs, channels, kernel, towers, divisors, relative, breakEven }, format),
+    curve({ inputs, channels, kernel, towers, divisors, choices, relative, breakEven }, format),
     {
       type: "bars",
       title: "Multiply–adds in millions",
@@ -139,5 +142,18 @@ export function compute(data, state, format) {
   rows.push(row(`${k} on each input, then 1 × 1`, depthwise + pointwise));
   const caption = `${inputs} → ${channels} channels of ${size} × ${size}`;
   const tables = [{ caption, columns: ["design", "parameters", "multiply–adds", "÷ full"], rows }];
-  return { sentence, results, charts, tables };
+  return { sentence, spoken: `${some(towers, "tower")}: ${format.percent(relative)} of a full convolution`, details, results, charts, tables };
 }
+
+export const play = { control: "towers", interval: 900 };
+
+const ASKED = { channels_in: 256, channels_out: 256, kernel: 3, size: 14 };
+export const predict = {
+  question: "A 3 × 3 layer of 256 → 256 channels gets 4 towers. How many times cheaper does it get with 256 towers?",
+  kind: "number",
+  unit: "×",
+  min: 1,
+  max: 300,
+  show: { ...ASKED, towers: 256 },
+  answer: (at) => at({ ...ASKED, towers: 4 }).macs / at({ ...ASKED, towers: 256 }).macs,
+};

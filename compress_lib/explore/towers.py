@@ -61,6 +61,7 @@ def explorer(
         "towers",
         controls=controls,
         title="How many towers?",
+        data={"towers": list(TOWERS)},
         fallback=lambda: _figure(channels_in, channels_out),
         alt=(
             f"Cost of a 1 × 1 convolution of {channels_in} → {channels_out} channels and k × k convolutions in t "

@@ -62,6 +62,58 @@ function network(data, { alpha, size, convolutions, kernel }) {
   return { blocks, places, of, params: sum(all.map(({ params }) => params)), macs: sum(all.map(({ macs }) => macs)) };
 }
 
+/** What each map measures, and what the chosen block does, in the form that is chosen. */
+function drawing(data, state, now, chosen, words, format) {
+  const separable = state.convolutions === SEPARABLE;
+  const maps = (blocks, stem) => [stem, ...blocks.map((block) => block.full)].map(({ outputs, output }) => ({ width: outputs, side: output }));
+  const largest = network(data, { ...state, ...LARGEST });
+  const shown = maps(now.blocks, now.places[0][0]);
+  const kinds = separable ? ["depthwise", "pointwise"] : ["full"];
+  const bars = kinds.map((kind) => ({ kind, label: words[kind], macs: chosen[kind].macs, words: `${format.count(chosen[kind].macs)}, ${format.number(chosen[kind].intensity)} a byte` }));
+  const here = largest.blocks[state.block - 1];
+  return {
+    type: "network",
+    wide: true,
+    title: "Maps, as wide as their channels are many",
+    description: `Maps after the first convolution and the ${now.blocks.length} blocks, channels × side: ${shown.map(({ width, side }) => `${width} × ${side}`).join(", ")}; dashed, the same at α = 1 and ${LARGEST.size} pixels. Block ${state.block}: ${bars.map((bar) => `${bar.label} ${bar.words}`).join("; ")}.`,
+    maps: shown,
+    full: maps(largest.blocks, largest.places[0][0]),
+    alphas: data.alphas.map((alpha) => Math.round(data.blocks.at(-1).width * alpha)), // wide is the last map
+    sizes: data.sizes.map((size) => Math.ceil(size / data.stem.stride)), // and high the first
+    block: state.block,
+    blocks: data.blocks.map((_, i) => i + 1),
+    bars,
+    most: Math.max(...kinds.map((kind) => here[kind].macs)),
+  };
+}
+
+/** Measured accuracies of small networks against their multiply–adds; a live dot where the chosen α was measured. */
+function accuracies(data, state, format) {
+  const kinds = Object.entries(data.measured);
+  const millions = (kind, alpha) => network(data.measured[kind], { alpha, size: data.measured[kind].size, convolutions: kind, kernel: 3 }).macs / MILLION;
+  const series = kinds.map(([label, { points }]) => ({ label, x: points.map(({ alpha }) => millions(label, alpha)), y: points.map(({ accuracy }) => accuracy), draw: "points" }));
+  const all = series.flatMap(({ y }) => y);
+  const words = kinds.map(([label, { points }]) => `${label} ${points.map(({ alpha, accuracy }) => `${format.percent(accuracy)} with α = ${alpha}`).join(", ")}`);
+  const chart = {
+    type: "line",
+    wide: true,
+    title: `Measured accuracy of small networks, ${kinds[0][1].size}${NBSP}px`,
+    description: `${words.join("; ")}. The axis does not start at 0.`,
+    x: { label: "multiply–adds, millions", min: 0, max: 1.05 * Math.max(...kinds.map(([kind]) => millions(kind, data.alphas.at(-1)))) },
+    y: { label: "accuracy", format: "percent", min: Math.max(0, Math.floor(100 * Math.min(...all) - 1e-9) / 100), max: Math.max(Math.ceil(100 * Math.max(...all)) / 100, 0.01) },
+    series,
+  };
+  const now = data.measured[state.convolutions];
+  if (!now) return chart;
+  const here = now.points.filter(({ alpha }) => alpha === state.alpha).map(({ accuracy }) => accuracy);
+  const label = `α = ${state.alpha}${here.length ? "" : ": not measured"}`;
+  return {
+    ...chart,
+    marker: { x: millions(state.convolutions, state.alpha), label, y: here.length ? [sum(here) / here.length] : [] },
+    drag: { control: "alpha", at: data.alphas.map((alpha) => millions(state.convolutions, alpha)) },
+  };
+}
+
 /** Multiply-adds against α, a curve for each image size, the largest first. */
 function widths(data, state, now, format) {
   const series = data.sizes.toReversed().map((size) => ({ label: `${size}${NBSP}px`, x: data.alphas, y: data.alphas.map((alpha) => network(data, { ...state, alpha, size }).macs / MILLION) }));
@@ -73,6 +125,7 @@ function widths(data, state, now, format) {
     y: { label: "multiply–adds, millions", min: 0 },
     series,
     marker: { x: state.alpha, label: "here", y: [now.macs / MILLION] },
+    drag: { control: "alpha", at: data.alphas },
   };
 }
 
@@ -109,6 +162,7 @@ function intensities(now, state, chosen, separable, format) {
     y: { label: "MACs per byte", min: 0 },
     series,
     marker: { x: state.block, label: `block ${state.block}`, y: (separable ? ["depthwise", "pointwise"] : ["full"]).map((kind) => chosen[kind].intensity) },
+    drag: { control: "block", at: x },
   };
 }
 
@@ -137,7 +191,8 @@ export function compute(data, state, format) {
   const { side, output, inputs, outputs } = chosen.full;
   const rho = `${state.size}${NBSP}px (ρ = ${number(state.size / LARGEST.size)})`;
   const least = separable ? chosen.depthwise.intensity : chosen.full.intensity;
-  const sentence =
+  const sentence = `α = ${state.alpha}, ${state.size}${NBSP}px: ${format.count(now.macs)} multiply–adds, ${format.count(now.params)} parameters; block ${state.block} makes ${outputs}${BY}${output}${BY}${output}.`;
+  const details =
     `With α = ${state.alpha} and images of ${rho}, ${separable ? "MobileNetV1" : `the network of full ${kernel} convolutions`}${separable && state.kernel !== 3 ? ` with ${kernel} depthwise layers` : ""} has ${format.count(now.params)} parameters, whatever the image, and ${format.count(now.macs)} multiply–adds` +
     (separable ? `: ${format.times(results.fewer_macs)} fewer than with full ${kernel} convolutions of these widths, ` : ": ") +
     `${results.fewer_than_largest === 1 ? "the most of all widths and images" : `${format.times(results.fewer_than_largest)} fewer than with full ones at α = 1 and ${LARGEST.size}${NBSP}px`}. ` +
@@ -152,12 +207,35 @@ export function compute(data, state, format) {
   const split = (key) => parts.map((part) => `${words[part]}: ${format.count(now.of(part, key))}, ${format.percent(now.of(part, key) / now[key])}`).join("; ") + ".";
   const bars = { type: "bars", labels: parts.map((part) => words[part]) };
   const charts = [
+    drawing(data, state, now, chosen, words, format),
+    ...(data.measured ? [accuracies(data, state, format)] : []),
     widths(data, state, now, format),
     places(now, separable, format),
     { ...bars, title: "Multiply–adds by kind of layer, in millions", description: split("macs"), values: parts.map((part) => now.of(part, "macs") / MILLION) },
     { ...bars, title: "Parameters by kind of layer", description: split("params"), values: parts.map((part) => now.of(part, "params")), format: "count" },
     intensities(now, state, chosen, separable, format),
   ];
+  const spoken = `${format.count(now.macs)} multiply–adds, ${format.count(now.params)} parameters`;
+  return { sentence, spoken, details, results, charts, tables: () => tables(data, state, now, largest, words, format) };
+}
+
+export const predict = {
+  question: "The depthwise filters become 5 × 5 and not 3 × 3. By how many percent do the multiply–adds grow?",
+  kind: "number",
+  unit: "%",
+  min: 0,
+  max: 200,
+  show: { alpha: 1, size: 224, convolutions: SEPARABLE, kernel: 5 },
+  answer: (at) => {
+    const [small, large] = [3, 5].map((kernel) => at({ ...predict.show, kernel }).macs);
+    return 100 * (large / small - 1);
+  },
+};
+
+/** This network beside others, and the chosen block in its two forms. */
+function tables(data, state, now, largest, words, format) {
+  const separable = state.convolutions === SEPARABLE;
+  const chosen = now.blocks[state.block - 1];
   const other = { ...state, convolutions: separable ? "full" : SEPARABLE };
   const rows = [
     [separable ? "separable, here" : "full, here", now],
@@ -165,10 +243,9 @@ export function compute(data, state, format) {
     [`separable, α = 1, ${LARGEST.size}${NBSP}px`, network(data, { ...state, ...LARGEST, convolutions: SEPARABLE })],
     [`full, α = 1, ${LARGEST.size}${NBSP}px`, largest],
   ].map(([name, { params, macs }]) => [name, format.count(params), format.count(macs)]);
-  const block = ["depthwise", "pointwise", "full"].map((kind) => [words[kind], format.count(chosen[kind].macs), format.count(chosen[kind].bytes), number(chosen[kind].intensity)]);
-  const tables = [
+  const block = ["depthwise", "pointwise", "full"].map((kind) => [words[kind], format.count(chosen[kind].macs), format.count(chosen[kind].bytes), format.number(chosen[kind].intensity)]);
+  return [
     { caption: `Beside other networks, K = ${state.kernel}`, columns: ["convolutions", "parameters", "multiply–adds"], rows },
     { caption: `Block ${state.block}: either its two halves, or a full convolution`, columns: ["layer", "MACs", "bytes moved", "MACs per byte"], rows: block },
   ];
-  return { sentence, results, charts, tables };
 }

@@ -4,15 +4,17 @@ Howard et al., "MobileNets: efficient convolutional neural networks for mobile v
 sections 3.3 and 3.4: α scales the width of every layer, ρ the size of the image.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from compress_lib import cost
+from compress_lib.explore.frontend import measured
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
-from compress_lib.models.mobilenet import MobileNetV1, mobilenet_v1
+from compress_lib.models import zoo
+from compress_lib.models.mobilenet import DepthwiseSeparable, MobileNetV1, mobilenet_v1
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +22,20 @@ if TYPE_CHECKING:
 ALPHAS = [i / 20 for i in range(5, 21)]
 SIZES = [128, 160, 192, 224]
 SEPARABLE, FULL = "depthwise separable", "full"
+SMALL = {SEPARABLE: "mobilenet-v1-small", FULL: "plain-small"}  # the networks whose accuracies are measured
+SMALL_SIZE = 28  # pixels of their images
 KERNELS = [3, 5]
 PAPER_ALPHAS = [0.25, 0.5, 0.75, 1.0]
 
 
 def explorer(
-    *, alpha: float = 1.0, size: int = 224, convolutions: str = SEPARABLE, kernel: int = 3, block: int = 7
+    *,
+    alpha: float = 1.0,
+    size: int = 224,
+    convolutions: str = SEPARABLE,
+    kernel: int = 3,
+    block: int = 7,
+    accuracies: Mapping[str, Mapping[float, Sequence[float]]] | None = None,
 ) -> Explorer:
     """The explorer of MobileNetV1 at every width and image size, beside the same network of full convolutions.
 
@@ -41,6 +51,9 @@ def explorer(
         At the start, 3 or 5: K of the depthwise, or of the full, convolutions of the blocks. MobileNetV1 has 3.
     block : int
         The block whose traffic to memory is looked at, from 1 to 13.
+    accuracies : mapping of str to mapping of float to sequence of float, optional
+        "depthwise separable" and "full", each to α, each to the accuracies in [0, 1] that were measured with
+        mobilenet-v1-small and with plain-small of this α, one for each seed. Without any there is no chart of them.
 
     Returns
     -------
@@ -54,20 +67,15 @@ def explorer(
     Raises
     ------
     ValueError
-        If an argument is none that the controls allow.
+        If an argument is none that the controls allow, or accuracies are of other convolutions or another α, or outside
+        [0, 1].
     """
     model = _network(1.0)
-    convolutions_of = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
-    stem = convolutions_of["features.0.0"]
-    blocks = [f"features.{i}" for i in range(1, len(model.features))]
-    shapes = [
-        (convolutions_of[f"{name}.pointwise.0"].out_channels, convolutions_of[f"{name}.depthwise.0"].stride[0])
-        for name in blocks
-    ]
+    shapes = _shapes(model)
     controls = [
         slider("alpha", "width multiplier α", ALPHAS, alpha),
         slider("size", "image height = width", SIZES, size, "px"),
-        choice("block", "block", list(range(1, len(shapes) + 1)), block),
+        choice("block", "block", list(range(1, len(shapes["blocks"]) + 1)), block),
         choice("convolutions", "convolutions", [SEPARABLE, FULL], convolutions),
         choice("kernel", "their kernel K", KERNELS, kernel),
     ]
@@ -79,10 +87,8 @@ def explorer(
         data={
             "alphas": ALPHAS,
             "sizes": SIZES,
-            "inputs": stem.in_channels,
-            "stem": {"width": stem.out_channels, "stride": stem.stride[0]},
-            "blocks": [{"width": width, "stride": stride} for width, stride in shapes],
-            "classes": model.fc.out_features,
+            **shapes,
+            **({"measured": _measured(accuracies)} if accuracies else {}),
         },
         fallback=lambda: figure,
         alt=(
@@ -92,6 +98,42 @@ def explorer(
             f"depthwise half, at least {least:.2f} in a pointwise half."
         ),
     )
+
+
+def _shapes(model: MobileNetV1) -> dict:
+    """What the page needs to count a network of either kind of convolutions, at any α."""
+    stem = model.features[0][0]
+    blocks = []
+    for block in model.features[1:]:
+        separable = isinstance(block, DepthwiseSeparable)
+        first, last = (block.depthwise[0], block.pointwise[0]) if separable else (block[0], block[0])
+        blocks.append({"width": last.out_channels, "stride": first.stride[0]})
+    return {
+        "inputs": stem.in_channels,
+        "stem": {"width": stem.out_channels, "stride": stem.stride[0]},
+        "blocks": blocks,
+        "classes": model.fc.out_features,
+    }
+
+
+def _measured(accuracies: Mapping[str, Mapping[float, Sequence[float]]]) -> dict:
+    """By kind of convolutions, the shapes of the small network, and its accuracies by α."""
+    if unknown := [kind for kind in accuracies if kind not in SMALL]:
+        raise ValueError(f"accuracies must have keys among {list(SMALL)}, got {unknown}")
+    found = {}
+    for kind, given in accuracies.items():
+        where = f"accuracies[{kind!r}]"
+        if others := [alpha for alpha in given if alpha not in ALPHAS]:
+            raise ValueError(f"{where} must have keys among {ALPHAS}, got {others}")
+        with torch.device("meta"):
+            shapes = _shapes(zoo.build(SMALL[kind]))
+        points = [
+            {"alpha": float(alpha), "accuracy": accuracy}
+            for alpha, values in sorted(given.items())
+            for accuracy in measured.accuracies(values, len(values), f"{where}[{alpha}]")
+        ]
+        found[kind] = shapes | {"size": SMALL_SIZE, "points": points}
+    return found
 
 
 def _network(alpha: float) -> MobileNetV1:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.category import StrCategoryLocator
 from matplotlib.collections import PathCollection, QuadMesh
@@ -38,7 +39,7 @@ def laid_out(figure: Figure, width: float) -> Figure:
         _quiet(axis)
         readable_numbers(axis)
     names = {axis: _named_above(axis) for axis in figure.axes if _has_vertical_name(axis)}
-    pad = 2 * GAP + next(iter(names.values())).get_fontsize() if names else GAP
+    pad = 2 * GAP + next(iter(names.values())).get_window_extent().height if names else GAP
     titles = {axis: axis.set_title(axis.get_title("left"), loc="left", pad=pad) for axis in figure.axes}
     headline = figure.suptitle(figure.get_suptitle(), x=0.01, ha="left") if figure.get_suptitle() else None
     figure.draw_without_rendering()
@@ -47,7 +48,7 @@ def laid_out(figure: Figure, width: float) -> Figure:
         _flush_left(axis, titles[axis], name)
     for axis in figure.axes:
         thinned(axis)
-        room = _right_edge(axis)
+        room = _right_edge(axis, figure)
         for text in (titles[axis], names.get(axis)):
             if text is not None:
                 _break(text, room - text.get_window_extent().x0)
@@ -79,10 +80,10 @@ def _quiet(axis: Axes) -> None:
         if label.get_rotation():
             label.set(ha="right", rotation_mode="anchor")
     for scatter in axis.collections:
-        if isinstance(scatter, PathCollection) and len(scatter.get_offsets()) > MANY:
+        if isinstance(scatter, PathCollection) and np.shape(scatter.get_offsets())[0] > MANY:
             scatter.set_rasterized(True)
     for line in axis.lines:
-        if line.get_marker() not in ("", "None", None) and len(line.get_xdata()) > MANY:
+        if line.get_marker() not in ("", "None", None) and np.shape(line.get_xdata())[0] > MANY:
             line.set_rasterized(True)
 
 
@@ -109,9 +110,9 @@ def _flush_left(axis: Axes, title: Text, name: Annotation) -> None:
     title.set_x((left - box.x0) / box.width)
 
 
-def _right_edge(axis: Axes) -> float:
+def _right_edge(axis: Axes, figure: Figure) -> float:
     """Where the next panel begins, or the figure ends."""
-    figure, box = axis.get_figure(), axis.get_window_extent()
+    box = axis.get_window_extent()
     others = (other.get_window_extent() for other in figure.axes)
     beside = (each.x0 - GAP for each in others if each.x0 > box.x0 + 1 and each.y0 < box.y1 and each.y1 > box.y0)
     return min(beside, default=figure.bbox.x1)
@@ -160,7 +161,7 @@ def apart(wanted: Sequence[float], heights: Sequence[float], low: float, high: f
 def _anchor(text: Text) -> None:
     """Tell the SVG where a text of several lines is anchored; matplotlib tells it of single lines only."""
     if "\n" in text.get_text() and text.get_rotation() == 0:
-        box, side = text.get_window_extent(), text.get_ha()
+        box, side = text.get_window_extent(), text.get_horizontalalignment()
         x = {"left": box.x0, "center": (box.x0 + box.x1) / 2, "right": box.x1}[side]
         text.set_gid(f"anchor {x:.2f} { {'left': 'start', 'center': 'middle', 'right': 'end'}[side] }")
         text.set_multialignment(side)

@@ -1,5 +1,8 @@
 """A figure rearranged for a phone: panels below each other, legends below them all."""
 
+from typing import Any
+
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -34,12 +37,12 @@ def has_numbers(axis: Axes) -> bool:
 def _regrid(figure: Figure, rows: int, columns: int) -> None:
     height = min(figure.get_figheight() / rows, TALLEST)
     grid = figure.add_gridspec(-(-len(figure.axes) // columns), columns)
-    for axis, place in zip(figure.axes, grid, strict=False):
-        axis.set_subplotspec(place)
+    for number, axis in enumerate(figure.axes):
+        axis.set_subplotspec(grid[number])
         if columns == 1:
             _say_what_was_shared(axis)
     figure.set_figheight(height * grid.nrows)
-    figure.get_layout_engine().set(h_pad=0.09)
+    figure.set_layout_engine("constrained", h_pad=0.09)
 
 
 def _say_what_was_shared(axis: Axes) -> None:
@@ -56,7 +59,7 @@ def _legends_below(figure: Figure) -> None:
     names = list(dict.fromkeys(text.get_text() for legend in legends for text in legend.get_texts()))
     if not names:
         return
-    entries = {}
+    entries: dict[str, Artist] = {}
     for legend in legends:
         entries |= {
             text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
@@ -68,5 +71,6 @@ def _legends_below(figure: Figure) -> None:
             legend.remove()
     figure.legends.clear()
     columns = 1 if max(map(len, names)) > LONG else 2
-    figure.legend([entries[name] for name in names], names, loc="outside lower left", ncols=columns)
+    place: Any = "outside lower left"  # matplotlib's types do not know it
+    figure.legend([entries[name] for name in names], names, loc=place, ncols=columns)
     figure.set_figheight(figure.get_figheight() + ROW * -(-len(names) // columns))

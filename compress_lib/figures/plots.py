@@ -107,13 +107,13 @@ def label_lines(axis: Axes) -> None:
     ValueError
         If no line of the axis has a label.
     """
-    lines = [line for line in axis.lines if not line.get_label().startswith("_")]
+    lines = {str(line.get_label()): line for line in axis.lines if not str(line.get_label()).startswith("_")}
     if not lines:
         raise ValueError("no line of this axis has a label")
-    for line in lines:
-        x, y = line.get_xydata()[-1]
+    for name, line in lines.items():
+        x, y = np.asarray(line.get_xydata())[-1]
         axis.annotate(
-            textwrap.fill(line.get_label(), LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
+            textwrap.fill(name, LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
             color=line.get_color(), gid=LINE_LABEL, annotation_clip=False,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """matplotlib set up for the book, and figures that a notebook stores as SVG."""
 
 import sys
+from typing import Any
 
 from cycler import cycler
 
@@ -9,7 +10,7 @@ from compress_lib.figures.svg import draw
 
 __all__ = ["use_book_style"]
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
     "axes.facecolor": "none",

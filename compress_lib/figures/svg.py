@@ -16,7 +16,7 @@ __all__ = ["draw", "variable"]
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 FONTS = "var(--sans, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif)"
-RASTER_DPI = 144
+RASTER_DPI = 96
 
 ElementTree.register_namespace("", SVG.strip("{}"))
 
@@ -64,7 +64,7 @@ def _compact(root: ElementTree.Element) -> ElementTree.Element:
     _unwrap(root)
     _merge(root)
     _share(root)
-    width, height = (float(each) for each in root.get("viewBox").split()[2:])
+    width, height = (float(each) for each in root.attrib["viewBox"].split()[2:])
     root.attrib.clear()
     root.attrib.update(
         {
@@ -81,11 +81,13 @@ def _tidy(element: ElementTree.Element) -> None:
     """One element's attributes and text."""
     for old in [name for name in element.attrib if name.startswith(XLINK)]:
         element.set(old.removeprefix(XLINK), element.attrib.pop(old))
+    for name in {"fill", "stroke"}.intersection(element.keys()):  # of a hatch
+        element.set("style", f"{name}:{element.attrib.pop(name)};{element.get('style', '')}")
     if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ")):
         del element.attrib["transform"]
     rewritten = {"style": _style, "d": _path} | dict.fromkeys(("x", "y", "transform", "width", "height"), _shorter)
     for name in rewritten.keys() & element.keys():
-        element.set(name, rewritten[name](element.get(name)))
+        element.set(name, rewritten[name](element.attrib[name]))
     element.text = element.text if element.tag in (f"{SVG}text", f"{SVG}tspan") else None
     element.tail = None
 
@@ -126,9 +128,9 @@ def _anchor_lines(root: ElementTree.Element) -> None:
     """The lines of a text that `layout` marked: each begins, ends or is centered where the text is anchored."""
     for group in root.iter(f"{SVG}g"):
         if (group.get("id") or "").startswith("anchor "):
-            _, x, side = group.get("id").split()
+            _, x, side = group.attrib["id"].split()
             for line in group.iter(f"{SVG}text"):
-                _, y = re.search(r"translate\(([-\d.]+)[ ,]+([-\d.]+)\)", line.attrib.pop("transform")).groups()
+                y = re.findall(r"[-\d.]+", line.attrib.pop("transform"))[1]
                 line.attrib.update({"x": x, "y": y, "style": f"{line.get('style')};text-anchor:{side}"})
 
 
@@ -167,7 +169,7 @@ def _merge(element: ElementTree.Element) -> None:
     for child in element:
         _merge(child)
         if kept and _mergeable(child) and _mergeable(kept[-1]) and _look(child) == _look(kept[-1]):
-            kept[-1].set("d", kept[-1].get("d") + child.get("d"))
+            kept[-1].attrib["d"] += child.attrib["d"]
         else:
             kept.append(child)
     element[:] = kept

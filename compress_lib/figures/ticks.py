@@ -28,7 +28,7 @@ class Powers(LogFormatterSciNotation):
     SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
     def __call__(self, x, pos=None):
-        if not super().__call__(x, pos):
+        if self.axis is None or not super().__call__(x, pos):
             return ""
         low, high = sorted(self.axis.get_view_interval())
         if low >= 0.99e-3 and high < 1.01e6:

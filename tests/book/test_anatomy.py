@@ -1,7 +1,7 @@
 """Each chapter has the same slots in the same order, and was run in order from a fresh kernel."""
 
 import re
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import pytest
 from chapters import CHAPTERS, DETAILS, checked, code_cells, markdown, read, section, subsections
@@ -102,6 +102,24 @@ def test_outputs_are_fit_for_readers(path):
 
 
 @chapter
+def test_figures_have_captions_in_order(path):
+    """Directly after each figure, drawn by a cell or shown by Markdown, comes its numbered caption."""
+    notebook = read(path)
+    parts = []  # of the page: its paragraphs, and an image where a cell draws one
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts += re.split(r"\n\s*\n", cell.source)
+        else:
+            parts += [figure(cell) or "code"]
+    captions = [part for part in parts if part.startswith("**Figure ")]
+    wanted = [f"**Figure {int(path.stem[:2])}.{n}.** " for n in range(1, len(captions) + 1)]
+    assert [caption[: len(start)] for caption, start in zip(captions, wanted, strict=True)] == wanted
+    for part, following in pairwise([*parts, ""]):
+        assert part.startswith("![") == following.startswith("**Figure "), (part[:80], following[:80])
+    assert all(len(caption.split()) < 60 for caption in captions)
+
+
+@chapter
 def test_enough_cells_are_compared(path):
     compared = [cell for cell in code_cells(read(path)) if checked(cell)]
     assert len(compared) >= 5
@@ -151,6 +169,12 @@ def test_quiz_answers_explain_themselves(path):
 @chapter
 def test_chapter_is_light(path):
     assert path.stat().st_size < 3e6
+
+
+def figure(cell) -> str:
+    """A cell that draws, in the form of a Markdown image; an explorer is no figure."""
+    drawn = [o for o in cell.outputs if any(kind.startswith("image/") for kind in o.get("data", {})) and not widget(o)]
+    return "![drawn]" if drawn else ""
 
 
 def widget(output) -> bool:

@@ -16,7 +16,10 @@ SEVEN = (
     "> **Result 7.1 (the law).** It holds.\n\nThen exercise 7.1 asks more.",
     "## Exercises\n\n### Exercise 7.1 (derive): a bound\n\nUse Result 7.1.",
 )
-TWO = "# 2. Pruning\n\nChapters 2, 7 (the files) and 9 are about files; so are Chapter 7 and [chapter 7](7.md). In `chapter 7` Result 7.1."
+TWO = (
+    "# 2. Pruning\n\nChapters 2, 7 (the files) and 9 are about files; "
+    "so are Chapter 7 and [chapter 7](7.md). In `chapter 7` Result 7.1."
+)
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
 
 

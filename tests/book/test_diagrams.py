@@ -14,6 +14,7 @@ from torch import nn
 
 from compress_lib import ops
 from compress_lib.coding import huffman
+from compress_lib.figures import palette
 from compress_lib.models import shuffle_units
 from compress_lib.models.mobilenet import DepthwiseSeparable, InvertedResidual
 from compress_lib.models.squeezenet import Fire
@@ -64,7 +65,7 @@ def test_each_is_complete_alone_and_harmless_on_a_page(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_colors_are_those_of_the_theme(path):
-    allowed = {f"var(--{name}, {light})" for name, light in kit.COLORS.items()} | {"none"}
+    allowed = {f"var({name}, {light})" for light, name in palette.VARIABLES.items()} | {"none"}
     for element in ElementTree.parse(path).getroot().iter():
         assert {element.get("fill", "none"), element.get("stroke", "none")} <= allowed
         assert not element.get("style")
@@ -94,6 +95,12 @@ def test_text_is_inside_large_enough_and_nowhere_on_other_text(browser):
         for (one, a0, b0, a1, b1, _), (other, c0, d0, c1, d1, _) in combinations(picture["texts"], 2):
             apart = a1 <= c0 + 1 or c1 <= a0 + 1 or b1 <= d0 + 5 or d1 <= b0 + 5  # boxes are higher than their letters
             assert apart, (picture["name"], one, other)
+
+
+def test_the_light_colors_are_the_site_s():
+    style = (ROOT / "book" / "assets" / "book.css").read_text(encoding="utf-8")
+    for light, name in palette.VARIABLES.items():
+        assert re.findall(rf"{name}: light-dark\((#\w+), #\w+\)", style) == [light]
 
 
 # what the diagrams say

@@ -3,24 +3,23 @@
 import json
 import random
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from browsing import explorer_modules, new_page, settle, watch
+from browsing import SWEEP, explorer_modules, new_page, on_one_screen, settle, unlock, watch
 from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
 
-from compress_lib import cost, data, explore, ops
+from compress_lib import cost, data, ops
 from compress_lib.binary import binarization, ternary
+from compress_lib.explore.frontend.explorer import sources
 from compress_lib.models import mobilenet, shuffle_units, squeezenet, xception, zoo
 from compress_lib.pruning import criteria, surgery
 from compress_lib.pruning.weights import csr, magnitude
 from compress_lib.quantization.codebooks import kmeans
 from compress_lib.quantization.integer import affine
 
-EXPLORE = Path(explore.__file__).parent
 MODULES = explorer_modules()
 STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
 
@@ -35,7 +34,9 @@ def explorers(site, pages):
         for script in soup.select(STATE):
             models |= json.loads(script.string)["state"]
         for place in soup.select(".explorer-place"):
-            found.append((page, models[place["data-model-id"]]["state"]))
+            traits = models[place["data-model-id"]]["state"]
+            if "module" in traits:  # the live network has none
+                found.append((page, traits))
     assert {traits["module"] for _, traits in found} == {*MODULES}, "a chapter shows each explorer of the library"
     return found
 
@@ -47,7 +48,7 @@ def open_pages(browser, address, explorers):
 
     def open_page(path):
         if path not in opened:
-            page = new_page(browser, viewport={"width": 1280, "height": 900})
+            page = new_page(browser, viewport={"width": 1280, "height": 800})
             opened[path] = page, watch(page, address)
             settle(page, f"{address}/{path}")
         return opened[path]
@@ -77,6 +78,7 @@ def opened(browser, address, explorers, open_pages):
         all_troubles.append(troubles)
         root = page.locator(".explorer", has=page.locator(".ex-title", has_text=traits["title"])).first
         root.wait_for()
+        unlock(root)
         return page, root, traits
 
     yield open_page
@@ -115,47 +117,45 @@ def test_every_explorer_of_every_page_is_live(open_pages, explorers):
 
 def test_pages_run_the_librarys_present_code(explorers):
     for _, traits in explorers:
-        charts = ["frontend/charts.mjs", *(path.name for path in EXPLORE.glob(f"{traits['module']}_charts.mjs"))]
-        sources = {
-            "_esm": ["frontend/explorer.mjs"],
-            "_css": ["frontend/explorer.css"],
-            "_charts": charts,
-            "_compute": [f"{traits['module']}.mjs"],
-        }
-        for trait, names in sources.items():
-            assert traits[trait] == "\n".join((EXPLORE / name).read_text(encoding="utf-8") for name in names)
+        for trait, text in sources(traits["module"]).items():
+            assert traits[trait] == text
 
 
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("module", MODULES)
 def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
-    page, root, traits = opened(module) if width == 1280 else opened(module, viewport={"width": width, "height": 900})
+    page, root, traits = opened(module) if width == 1280 else opened(module, viewport={"width": width, "height": 844})
     choose(root, traits, traits["state"])
+    on_one_screen(page, root)
     operate(page, root, traits)
 
 
 def operate(page, root, traits) -> None:
-    """Move every slider by key and by pointer; each move must change the sentence."""
-    sentence = root.locator(".ex-sentence")
-    assert sentence.get_attribute("aria-live") == "polite"
+    """Move every slider by key and by pointer; each move must change what is said, and no height."""
+    height = root.bounding_box()["height"]
+
+    def said() -> str:
+        return " ".join(root.locator(".ex-sentence, .ex-details").all_text_contents())
+
     for control in traits["controls"]:
         field = root.locator(f'[name="{control["name"]}"]')
         assert page.locator(f'label[for="{field.get_attribute("id")}"]').inner_text() == control["label"]
         if control["kind"] != "slider":
             continue
-        before, said = field.get_attribute("aria-valuetext"), sentence.inner_text()
+        before, words = field.get_attribute("aria-valuetext"), said()
         at_end = int(field.input_value()) == len(control["values"]) - 1
         field.focus()
         page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
         assert field.get_attribute("aria-valuetext") != before
-        assert sentence.inner_text() != said
-        said, box = sentence.inner_text(), field.bounding_box()
+        assert said() != words
+        words, box = said(), field.bounding_box()
         page.mouse.move(box["x"] + 4, box["y"] + box["height"] / 2)
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2, steps=4)
         page.mouse.up()
         assert int(field.input_value()) == len(control["values"]) - 1
-        assert sentence.inner_text() != said
+        assert said() != words
+        assert len(set(field.evaluate(SWEEP))) == 1 and root.bounding_box()["height"] == height
         choose(root, traits, traits["state"])
     for chart in root.locator(".ex-chart").all():
         assert chart.bounding_box()["width"] <= root.bounding_box()["width"]
@@ -307,7 +307,7 @@ def test_the_centroids_on_the_page_are_the_librarys(opened):
     _, root, traits = opened("centroids")
     weight = zoo.load("lenet-300-100").fc2.weight.detach()
     for k, init in ((2, "linear"), (32, "density"), (256, "random")):
-        choose(root, traits, {"k": k, "init": init, "weights": "fc2"})
+        choose(root, traits, traits["state"] | {"k": k, "init": init, "weights": "fc2"})
         error = kmeans.sse(weight, *kmeans.cluster(weight, k, init=init)) / weight.numel()
         assert numbers(root)["rmse"] == pytest.approx(error**0.5, rel=1e-9)
         assert numbers(root)["code_bytes"] == weight.numel() * (k - 1).bit_length() / 8
@@ -391,3 +391,15 @@ def test_as_many_towers_as_channels_are_the_librarys_separable_layer(opened):
     choose(root, traits, {"channels_in": 128, "channels_out": 256, "towers": 256, "kernel": 3, "size": 14})
     counted = cost.count(xception.SeparableConv2d(128, 256, pointwise_first=True), (128, 14, 14))
     assert (numbers(root)["params"], numbers(root)["macs"]) == (counted.params, counted.macs)
+
+
+def test_the_live_network_runs_on_the_landing_page(browser, address):
+    page = new_page(browser, viewport={"width": 390, "height": 844}, reduced_motion="reduce")
+    troubles = watch(page, address)
+    settle(page, f"{address}/book/index.html")
+    page.locator("#live-network .live-winner", has_text="T-shirt").wait_for()
+    page.locator(".live-pick").first.click()
+    page.locator("#live-network .live-winner", has_text="Ankle boot").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not troubles
+    page.close()

@@ -137,7 +137,9 @@ def assert_drawer(page, toggle, content: str) -> None:
 
 
 def beside(page, content: str) -> tuple[float, float]:
-    left, right = page.locator("dialog[open]").evaluate("d => [d.getBoundingClientRect().left, d.getBoundingClientRect().right]")
+    left, right = page.locator("dialog[open]").evaluate(
+        "d => [d.getBoundingClientRect().left, d.getBoundingClientRect().right]"
+    )
     return (left / 2 if left > 20 else (right + width(page)) / 2), 400
 
 
@@ -160,3 +162,67 @@ def test_back_to_top(page):
     page.mouse.wheel(0, -200)
     page.get_by_role("button", name="Back to top").click()
     page.wait_for_function("scrollY === 0")
+
+
+def test_a_browser_that_stores_nothing_has_the_same_controls(browser, address):
+    page = new_page(browser, color_scheme="light", viewport={"width": 1280, "height": 800})
+    troubles = watch(page, address)
+    page.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) {
+            const get = () => { throw new DOMException("storage is off", "SecurityError"); };
+            Object.defineProperty(window, name, { configurable: true, get });
+        }"""
+    )
+    settle(page, f"{address}/{PAGE}")
+    page.get_by_role("button", name="Color mode").click()
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    page.get_by_role("button", name="list of chapters").click()
+    assert not shown(page, CHAPTERS)
+    page.close()
+    assert not troubles
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_without_scripts_all_is_there_and_nothing_is_dead(browser, address, scheme):
+    page = browser.new_page(java_script_enabled=False, color_scheme=scheme, viewport={"width": 390, "height": 844})
+    page.goto(f"{address}/{PAGE}")
+    assert [button.inner_text() for button in page.locator("button:visible").all()] == []
+    red = int(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"))
+    assert (red > 200) == (scheme == "light")
+    link = page.locator(CHAPTERS).get_by_role("link", name="Notation")
+    assert link.bounding_box()["y"] > page.locator("article h2").last.bounding_box()["y"], "below the text"
+    link.click()
+    page.wait_for_url("**/notation.html")
+    page.close()
+
+
+def test_nothing_is_wider_than_the_smallest_phone(browser, address):
+    page = new_page(browser, viewport={"width": 320, "height": 640})
+    wide = {}
+    for path in ("book/index.html", PAGE, "book/glossary.html", "book/ledger.html", "book/api/compress_lib/index.html"):
+        page.goto(f"{address}/{path}")
+        wide[path] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert {path: width for path, width in wide.items() if width > 320} == {}
+
+
+def test_the_library_s_names_break_at_their_joints(browser, address):
+    page = new_page(browser, viewport={"width": 1280, "height": 800})
+    page.goto(f"{address}/book/api/compress_lib/quantization/codebooks/index.html")
+    entries = page.locator("nav.bd-links .toctree-l2 a, nav.page-toc a").all_inner_texts()
+    assert len(entries) > 20 and not [entry for entry in entries if entry.startswith("compress_lib.")]
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll("nav.bd-links a, nav.page-toc a")].flatMap((link) => {
+            const words = [], walker = document.createTreeWalker(link, NodeFilter.SHOW_TEXT);
+            for (let node; (node = walker.nextNode()); )
+                for (const { index, 0: word } of node.data.matchAll(/[\\w().-]+/g)) {
+                    const range = document.createRange();
+                    range.setStart(node, index);
+                    range.setEnd(node, index + word.length);
+                    if (range.getClientRects().length > 1) words.push(word);
+                }
+            return words;
+        })"""
+    )
+    page.close()
+    assert not broken

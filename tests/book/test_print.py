@@ -5,7 +5,13 @@ from browsing import new_page, settle, watch
 from chapters import CHAPTERS
 
 PAPER = {"width": 660, "height": 940}  # A4 within its margins, in CSS pixels
-FRAME = [".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".prev-next-footer", ".bd-footer-content"]
+FRAME = [
+    ".bd-sidebar-primary",
+    ".bd-sidebar-secondary",
+    ".bd-header-article",
+    ".prev-next-footer",
+    ".bd-footer-content",
+]
 
 CUT = """() => [...document.querySelectorAll("article *")].filter((e) => e.checkVisibility() && !e.matches("span.math, .math *, svg *") && (
     e.clientWidth && e.scrollWidth > e.clientWidth + 2 && getComputedStyle(e).overflowX !== "visible"
@@ -62,7 +68,9 @@ def test_nothing_of_the_site_is_around_the_text(paper):
 def test_all_folds_are_open(paper):
     folds = paper.locator("article details")
     assert folds.count() > 10
-    hidden = folds.evaluate_all("all => all.filter((d) => [...d.children].some((e) => !e.matches('summary') && !e.offsetHeight))")
+    hidden = folds.evaluate_all(
+        "all => all.filter((d) => [...d.children].some((e) => !e.matches('summary') && !e.offsetHeight))"
+    )
     assert not hidden
 
 

@@ -31,6 +31,7 @@ FORM = [
     test_anatomy.test_first_cell_promises,
     test_anatomy.test_objectives_are_three_things_to_do,
     test_anatomy.test_no_line_of_code_is_cut_at_the_right,
+    test_anatomy.test_figures_have_captions_in_order,
     test_anatomy.test_outputs_are_fit_for_readers,
     test_anatomy.test_exercises_have_hints_and_solutions,
     test_anatomy.test_chapter_is_light,

@@ -80,6 +80,11 @@ def binary_filter(build, rng):
     return build(filters, rng.normal(size=(64, 3, 3)), weights="ternary", percent=150)
 
 
+def xnor_popcount(build, rng):
+    filters = {f"features.20, filter {i}": rng.normal(size=(64, 3, 3)) for i in range(3)}
+    return build(filters, rng.normal(size=(64, 3, 3)))
+
+
 def squeeze_ratio(build, rng):
     return build(accuracies={1 / 8: 0.8, 1: 0.9})
 

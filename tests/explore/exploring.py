@@ -31,45 +31,6 @@ def standalone(widget, theme: str = "light") -> str:
 <script>{HOST.read_text(encoding="utf-8")}</script></html>"""
 
 
-# Heights of a slider's explorer at all of its positions; it ends where it was.
-SWEEP = """(slider) => {
-    const explorer = slider.closest(".explorer");
-    const before = slider.value;
-    const go = (value) => {
-        slider.value = value;
-        slider.dispatchEvent(new Event("input", { bubbles: true }));
-        return explorer.offsetHeight;
-    };
-    const heights = Array.from({ length: Number(slider.max) + 1 }, (_, i) => go(i));
-    go(before);
-    return heights;
-}"""
-BOXES = """(explorer) => {
-    explorer.scrollIntoView();
-    const box = (node) => node.getBoundingClientRect().toJSON();
-    const [chart, dock] = [".ex-stage .ex-chart", ".ex-dock"].map((name) => box(explorer.querySelector(name)));
-    const controls = [...explorer.querySelectorAll(".ex-control")].map(box);
-    return { chart, dock, controls, height: innerHeight, width: innerWidth };
-}"""
-
-
-def on_one_screen(page, root=None) -> None:
-    """The first chart and all controls of an explorer are in the window together, and none lies over the chart."""
-    found = (root or page.locator(".explorer")).evaluate(BOXES)
-    chart = found["chart"]
-    for box in (chart, *found["controls"]):
-        assert box["top"] >= 0 and box["bottom"] <= found["height"], f"{box} of {found}"
-        assert box["left"] >= 0 and box["right"] <= found["width"], f"{box} of {found}"
-    dock = found["dock"]
-    assert chart["bottom"] <= dock["top"] or chart["right"] <= dock["left"], "the controls cover the chart"
-
-
-def unlock(place) -> None:
-    """Skip the question of every explorer on a page, or of one."""
-    for skip in place.locator(".ex-skip").all():
-        skip.click()
-
-
 def inside(page, widget, body: str, argument=None):
     """What a JavaScript function of ``module`` (the explorer's), ``data``, ``format`` and ``argument`` returns."""
     return page.evaluate(INSIDE, [widget._esm, widget._charts, widget._compute, widget.data, body, argument])

@@ -20,9 +20,10 @@ from compress_lib.pruning.weights import magnitude
 from compress_lib.quantization.codebooks import kmeans
 
 ANSWERS = """return argument.map((state) => {
-    const { sentence, results, charts, tables } = module.compute(data, state, format);
-    return { state, sentence, results, charts, rows: tables[0].rows };
+    const { sentence, details, results, charts, tables } = module.compute(data, state, format);
+    return { state, sentence: `${sentence} ${details}`, results, charts, rows: tables()[0].rows };
 });"""
+KINDS = ["indices", "gaps", "codebook", "tables", "headers", "biases"]
 
 
 class Small(nn.Module):
@@ -66,12 +67,12 @@ def answers(browser):
     """``answers(widget, states)``: what the page makes of these settings, of all of them without."""
     page = new_page(browser)
 
-    def run(widget, states=None):
+    def run(widget, states=None, body=ANSWERS):
         if states is None:
             states = [{}]
             for control in widget.controls:
                 states = [{**state, control["name"]: value} for state in states for value in control["values"]]
-        return inside(page, widget, ANSWERS, states)
+        return inside(page, widget, body, states)
 
     yield run
     page.close()
@@ -113,19 +114,36 @@ def check(answer, model, short, path):
     assert found["fillers"] == (fillers / entries if entries else None)
     assert found["rmse"] == pytest.approx(math.sqrt(squares / kept), rel=1e-9)
 
+    treemap = answer["charts"][0]
+    shown = areas_of(treemap)
+    assert treemap["total"] == nbytes == sum(sum(sizes.values()) for sizes in shown.values())
+    assert treemap["smallest"] == found["best_nbytes"]
+    assert set().union(*shown.values()) == chosen | ({"the file"} if state["layer"] == "all layers" else set())
     table = {row[0]: [int(cell.replace(",", "")) for cell in row[1:]] for row in answer["rows"]}
     for name, row in rows.items():
+        name_of_tile = "the file" if name == "(file)" else name
         parts = [row.codes, row.indices, row.codebook, row.tables + row.header, row.biases]
         assert table[name] == [row.nbytes, *parts[:3], sum(parts[3:])], (state, name)
-        if name == state["layer"]:
-            assert answer["charts"][2]["values"] == parts
+        if name in chosen or (name == "(file)" and state["layer"] == "all layers"):
+            areas = {kind: sizes.get(name_of_tile, 0) for kind, sizes in shown.items()}
+            expected = [row.codes, row.indices, row.codebook, row.tables, row.header, row.biases]
+            assert list(areas.values()) == expected, (state, name)
     total = [sum(cells) for cells in zip(*(table[name] for name in rows), strict=True)]
     assert table["total"] == total and total[0] == path.stat().st_size
     if state["layer"] == "all layers":
         biases = sum(row.biases for row in rows.values())
-        assert answer["charts"][2]["values"] == [*total[1:4], total[4] - biases, biases]
+        sums = {kind: sum(sizes.values()) for kind, sizes in shown.items()}
+        assert [sums[kind] for kind in KINDS[:3]] == total[1:4]
+        assert (sums["tables"] + sums["headers"], sums["biases"]) == (total[4] - biases, biases)
     without = listed([layer for layer in rows if layer in chosen and not rows[layer].codebook])
     assert re.findall(r"In ([^:]*) the encoder uses no codebook", answer["sentence"]) == ([without] if without else [])
+
+
+def areas_of(treemap):
+    """Kind to name (a layer, or the file itself) to bytes."""
+    groups = [group for row in treemap["rows"] for group in row]
+    assert [group["kind"] for group in groups] == KINDS
+    return {group["kind"]: {part["name"]: part["nbytes"] for part in group["parts"]} for group in groups}
 
 
 def listed(names):
@@ -167,14 +185,15 @@ def test_a_pruned_lenet(answers, lenet, tmp_path):
 
 def check_charts(found, k, huffman, layer):
     for bits in range(1, 9):
-        curve, stack, _ = found[bits, k, huffman, layer]["charts"]
+        _, curve, stack = found[bits, k, huffman, layer]["charts"]
         sizes = [[found[b, k, h, layer]["results"]["nbytes"] / 1000 for b in range(1, 9)] for h in ("off", "on")]
         assert [series["y"] for series in curve["series"]] == [*sizes, [min(line) for line in sizes]]
         assert curve["series"][2]["x"] == [1 + int(np.argmin(line)) for line in sizes]
         assert curve["marker"]["x"] == bits and curve["marker"]["y"] == [sizes[huffman == "on"][bits - 1]]
         assert ("smallest" in curve["marker"]["label"]) == (curve["marker"]["y"] == [min(sizes[huffman == "on"])])
-        shares = [found[b, k, huffman, layer]["charts"][2]["values"] for b in range(1, 9)]
-        assert stack["values"][0::4] == [sum(parts[:3]) / 1000 for parts in shares]
+        shown = [areas_of(found[b, k, huffman, layer]["charts"][0]) for b in range(1, 9)]
+        shares = [[sum(areas[kind].values()) for kind in KINDS[:3]] for areas in shown]
+        assert stack["values"][0::4] == [sum(parts) / 1000 for parts in shares]
         assert stack["values"][2::4] == [(parts[0] + parts[2]) / 1000 for parts in shares]
         assert not any(stack["values"][1::2]) and stack["off"] == [True, False, False, False] * 8
         assert stack["edges"] == [b + side for b in range(1, 9) for side in (-0.5, 0.5, -0.5, 0.5)] + [8.5]
@@ -237,7 +256,44 @@ def test_a_record_of_one_layer_is_what_the_encoder_writes(answers):
 
 def test_charts_can_be_drawn(compute, small):
     for answer in compute(small, states_of(small, 30)):
-        assert answer["charts"][1].count("ex-off") >= 1
+        assert answer["charts"][2].count("ex-off") >= 1
+
+
+def test_areas_are_in_proportion_to_bytes_and_fill_the_picture(compute, small):
+    tile = re.compile(
+        r'data-pick="layer" data-value="([^"]*)"><title>(\w+) of ([\w. ]+): ([\d,]+) bytes[^<]*</title>'
+        r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
+    )
+    for state, answer in zip(states := states_of(small, 40), compute(small, states), strict=True):
+        found = [(*t[:3], int(t[3].replace(",", "")), *map(float, t[4:])) for t in tile.findall(answer["charts"][0])]
+        nbytes = answer["results"]["nbytes"]
+        assert sum(count for *_, count, _, _, _, _ in found) == nbytes
+        whole = 318 * 224  # the picture is 320 × 226, with a margin of 1
+        for pick, _, name, count, x, y, width, height in found:
+            assert width * height == pytest.approx(whole * count / nbytes, abs=0.01 * (width + height))
+            assert 0.99 <= x and x + width <= 319.02 and 0.99 <= y and y + height <= 225.02
+            alone = state["layer"] != "all layers" or name == "the file"
+            assert pick == f"&quot;{'all layers' if alone else name}&quot;"
+        for i, (*_, x, y, width, height) in enumerate(found):
+            for *_, a, b, w, h in found[:i]:
+                apart = x + 0.02 >= a + w or a + 0.02 >= x + width or y + 0.02 >= b + h or b + 0.02 >= y + height
+                assert apart, "tiles lie side by side"
+        outline = re.search(r'ex-smallest" x="2" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', answer["charts"][0])
+        _, width, height = map(float, outline.groups())
+        share = answer["results"]["best_nbytes"] / nbytes
+        assert width * height == pytest.approx(316 * 222 * share, rel=0.01)
+
+
+def test_the_question_is_answered_by_the_files(answers):
+    """The answer that the page gives is what the results say at the setting it shows."""
+    body = """const { predict, compute } = module;
+        const at = (changes) => compute(data, { ...argument, ...changes }, format).results;
+        return [predict.options[predict.answer(at)], at(predict.show)];"""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(60, 60)) * (rng.random((60, 60)) < 0.1)
+    widget = byte_budget.explorer({"a": weight})
+    answer, found = answers(widget, widget.state, body)
+    assert (answer == "Huffman coding") == (found["huffman_saves"] > found["halving_saves"])
 
 
 def test_the_start_is_inside(small):

@@ -1,5 +1,6 @@
 """The criterion explorer against the library, NumPy and SciPy."""
 
+import json
 import re
 
 import numpy as np
@@ -28,7 +29,7 @@ def arguments(scores):
 def states_of(widget, scores):
     percents = next(c["values"] for c in widget.controls if c["name"] == "percent")
     return [
-        {"criterion": name, "percent": percent, "recovery": RECOVERIES[(i + j) % 3]}
+        {"criterion": name, "percent": percent, "recovery": RECOVERIES[(i + j) % 3], "filter": (17 * i + j) % 100}
         for i, name in enumerate(scores)
         for j, percent in enumerate(percents)
     ]
@@ -66,15 +67,70 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
             assert found["spearman"] == pytest.approx(rho, abs=1e-12)
         own, chance = (given["accuracy"][name][state["recovery"]][i] for name in (state["criterion"], "random"))
         assert (found["accuracy"], found["random"], found["difference"]) == (own, chance, own - chance)
-        bars, tiles, _ = answer["charts"]
+        slope, bars, _ = answer["charts"]
         marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", bars)]
         assert set(marked) == gone
         assert re.search('ex-off" d="([^"]*)', bars)[1].count("M") == removed
-        told = dict(re.findall(r"(Removed by both|Only by L1): ([\d, ]+|none)", tiles))
+        told = dict(re.findall(r"(Removed by both|Only by L1): ([\d, ]+|none)", slope))
         numbers = {k: set() if v == "none" else {int(j) for j in v.split(",")} for k, v in told.items()}
         assert numbers == {"Removed by both": gone & reference, "Only by L1": reference - gone}
-        assert tiles.split("</svg>")[0].count("ex-tile-off") == removed
-        assert tiles.split("</svg>")[0].count("ex-tile-framed") == removed
+        fates = {"kept": 100 - len(gone | reference), "both": len(gone & reference)}
+        fates |= {"left": len(reference - gone), "right": len(gone - reference)}
+        drawn = {fate: re.search(f'ex-slope-{fate}" d="([^"]*)', slope)[1].count("M") for fate in fates}
+        assert drawn == fates
+        legend = [int(count) for count in re.findall(r"(?:keep|remove|removes): (\d+)<", slope)]
+        assert legend == [fates[name] for name in ("kept", "both", "left", "right")]
+
+
+def test_lines_join_the_ranks_of_each_filter_and_cross_where_the_orders_differ(compute, scores):
+    widget = criterion_choice.explorer(**arguments(scores))
+    states = [widget.state | {"criterion": name, "filter": j} for name, j in zip(scores, (0, 3, 99, 41, 7, 5), strict=True)]
+    for state, answer in zip(states, compute(widget, states), strict=True):
+        slope = answer["charts"][0]
+        left, right = (np.argsort(np.argsort(scores[n], kind="stable")) for n in ("L1 norm", state["criterion"]))
+        pitch = (250 - 4 - 38 - 8) / 100  # the picture is 246 high, its heads take 38 and its foot 8
+        height = lambda rank: 38 + (99.5 - rank) * pitch  # noqa: E731
+        paths = re.findall(r'ex-slope-\w+" d="([^"]*)', slope)
+        lines = [tuple(map(float, ends)) for path in paths for ends in re.findall(r"M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)", path)]
+        expected = sorted((round(height(a), 1), round(height(b), 1)) for a, b in zip(left, right, strict=True))
+        assert np.array(sorted(lines)) == pytest.approx(np.array(expected), abs=0.06)
+        crossed = sum((left[i] - left[j]) * (right[i] - right[j]) < 0 for i in range(100) for j in range(i))
+        assert f"{crossed:,} of 4,950 pairs of lines cross" in slope
+        j = state["filter"]
+        assert f"Filter {j}: number {left[j] + 1} from below under L1, {right[j] + 1} here." in answer["sentence"]
+        followed = re.search(r'ex-followed" d="M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)"', slope)
+        assert [float(y) for y in followed.groups()] == pytest.approx([height(left[j]), height(right[j])], abs=0.06)
+        assert re.findall(r'class="ex-note" text-anchor="(?:end|start)"[^>]*>(\d+)<', slope) == [
+            str(left[j] + 1),
+            str(right[j] + 1),
+        ]
+
+
+def test_dragging_the_cut_or_a_ranking_leads_to_what_lies_there(compute, scores):
+    widget = criterion_choice.explorer(**arguments(scores))
+    (answer,) = compute(widget, [widget.state | {"criterion": "ties"}])
+    grips = re.findall(r'data-drag="(\w+)" data-axis="y" data-places="([^"]*)"', answer["charts"][0])
+    assert [name for name, _ in grips] == ["percent", "filter", "filter"]
+    cuts, left, right = (np.array(json.loads(places)) for _, places in grips)
+    removed = [0, 10, 29, 33, 50, 99]
+    assert cuts == pytest.approx([38 + (100 - count) * 2 for count in removed], abs=0.06)
+    for places, name in ((left, "L1 norm"), (right, "ties")):
+        ranks = np.argsort(np.argsort(scores[name], kind="stable"))
+        assert places == pytest.approx(38 + (99.5 - ranks) * 2, abs=0.06)
+
+
+def test_pages_that_were_stored_without_a_filter_to_follow_have_none(compute, scores):
+    widget = criterion_choice.explorer(**arguments(scores))
+    stored = {name: value for name, value in widget.state.items() if name != "filter"}
+    (answer,) = compute(widget, [stored])
+    assert "ex-followed" not in answer["charts"][0] and "Filter" not in answer["sentence"]
+    assert 'data-drag="percent"' in answer["charts"][0] and 'data-drag="filter"' not in answer["charts"][0]
+
+
+def test_the_filter_followed_at_the_start_is_one_that_moves_most(scores):
+    widget = criterion_choice.explorer(**arguments(scores), criterion="opposite")
+    assert widget.state["filter"] in (np.argmin(scores["L1 norm"]), np.argmax(scores["L1 norm"]))
+    assert criterion_choice.explorer(**arguments(scores), followed=12).state["filter"] == 12
 
 
 @pytest.mark.parametrize("criterion", ["l1_norm", "batch_norm_scale", "geometric_median"])
@@ -88,11 +144,11 @@ def test_the_filters_removed_are_those_the_library_removes(compute, criterion):
     }
     widget = criterion_choice.explorer(**arguments(ranked))
     percents = next(c["values"] for c in widget.controls if c["name"] == "percent")
-    states = [{"criterion": "this", "percent": p, "recovery": "none"} for p in percents]
+    states = [widget.state | {"criterion": "this", "percent": p} for p in percents]
     for fraction, answer in list(zip(FRACTIONS, compute(widget, states), strict=True))[2::2]:
         _, report = filters.prune(model, torch.zeros(1, 1, 28, 28), {"features.3": fraction}, criterion=function)
         kept = report.kept_outputs["features.3"].tolist()
-        marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", answer["charts"][0])]
+        marked = [int(j) for j in re.findall(r"filter (\d+): [−\d.e]+, removed", answer["charts"][1])]
         assert sorted(marked) == sorted(set(range(16)) - set(kept))
         assert answer["results"]["removed"] == 16 - len(kept)
 
@@ -101,8 +157,8 @@ def test_bars_start_at_zero_also_where_scores_are_negative(compute, scores):
     widget = criterion_choice.explorer(**arguments(scores), criterion="signed")
     (answer,) = compute(widget, [widget.state])
     low, high = scores["signed"].min(), scores["signed"].max()
-    zero = 254 + low / (high - low) * 240  # the frame is 240 high and ends at 254
-    paths = re.findall(r'(?:ex-off|ex-on)" d="([^"]*)', answer["charts"][0])
+    zero = 208 + low / (high - low) * 178  # the frame is 178 high and ends at 208
+    paths = re.findall(r'(?:ex-off|ex-on)" d="([^"]*)', answer["charts"][1])
     starts = [float(y) for path in paths for y in re.findall(r"M[\d.]+ ([\d.]+)", path)]
     assert starts == pytest.approx([zero] * 100, abs=0.1)
 
@@ -116,7 +172,7 @@ def test_the_band_is_one_deviation_and_stays_in_range(compute, scores):
     ]
     heights = [y for _, y in points]
     assert len(points) == 2 * len(FRACTIONS) == 2 * len(widget.data["fractions"])
-    top, bottom = 14, 300 - 46  # of the frame: accuracy 1 and 0
+    top, bottom = 30, 250 - 42  # of the frame: accuracy 1 and 0
     values = [(bottom - y) / (bottom - top) for y in heights]
     assert values == pytest.approx([0.4] * 5 + [0.85] + [1.0] + [0.6] * 5, abs=1e-3)
 
@@ -124,7 +180,7 @@ def test_the_band_is_one_deviation_and_stays_in_range(compute, scores):
 def test_without_deviation_there_is_no_band(compute, scores):
     widget = criterion_choice.explorer(**arguments(scores) | {"deviation": None})
     (answer,) = compute(widget, [widget.state])
-    assert "ex-band" not in answer["charts"][2] and "±" not in answer["sentence"]
+    assert "ex-band" not in answer["charts"][2] and "±" not in answer["words"]
 
 
 def test_all_criteria_are_compared_in_the_table(compute, scores):
@@ -166,6 +222,7 @@ def both(curves):
         ({"deviation": {"none": [0.1]}}, "hold 2 values"),
         ({"criterion": "HRank"}, "value of choice 'criterion' must be one of"),
         ({"fraction": 0.3}, "value of slider 'percent' must be one of"),
+        ({"followed": 2}, "value of slider 'filter' must be one of"),
     ],
 )  # fmt: skip
 def test_bad_data_are_named(changes, words):

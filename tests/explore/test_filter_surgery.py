@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from browsing import new_page
+from browsing import new_page, unlock
 from exploring import standalone
 from torch import nn
 
@@ -110,6 +110,8 @@ def test_the_maps_on_the_page_are_the_maps(browser, vgg):
     widget = filter_surgery.explorer(**given, **vgg)
     page = new_page(browser)
     page.set_content(standalone(widget))
+    page.locator("[data-live]").wait_for()
+    unlock(page)
     page.locator("[data-live] select[name=image]").select_option("bag")
     read = "(all) => all.map((c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data))"
     drawn = np.array(page.locator("canvas").evaluate_all(read)[1:]).reshape(16, 3, 4, 4)

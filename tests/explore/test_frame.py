@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from browsing import explorer_modules, new_page, watch
+from browsing import explorer_modules, new_page, unlock, watch
 from examples import example
-from exploring import standalone, unlock
+from exploring import standalone
 from matplotlib import pyplot as plt
 
 from compress_lib.explore import Explorer, choice, slider

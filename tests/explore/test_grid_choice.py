@@ -40,7 +40,7 @@ def page(browser):
 
 @pytest.fixture(scope="module")
 def answers(page, widget):
-    """[(state, {sentence, results})] for all settings."""
+    """[(state, {sentence, words, results})] for all settings."""
     allowed = {control["name"]: control["values"] for control in widget.controls}
     states = [
         {"tensor": tensor, "grid": grid, "bits": bits, "percent": percent}
@@ -50,8 +50,8 @@ def answers(page, widget):
         for percent in allowed["percent"]
     ]
     body = """return argument.map((state) => {
-        const { sentence, results } = module.compute(data, state, format);
-        return { sentence, results };
+        const { sentence, details, results } = module.compute(data, state, format);
+        return { sentence, words: `${sentence} ${details}`, results };
     });"""
     return list(zip(states, inside(page, widget, body, states), strict=True))
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from browsing import new_page
+from browsing import new_page, unlock
 from exploring import inside, standalone
 from matplotlib import pyplot as plt
 from torch import nn
@@ -199,6 +199,8 @@ def test_the_diagram_moves_unless_the_reader_wants_none(browser, motion, control
     page = new_page(browser, reduced_motion=motion)
     page.clock.install()
     page.set_content(standalone(group_shuffle.explorer(shuffle=control == "groups")))
+    page.locator("[data-live]").wait_for()
+    unlock(page)
     wires = page.locator("[data-live] .ex-chart").first.locator("svg[role=img] path").first
     before = wires.get_attribute("d")
     page.clock.pause_at(page.evaluate("Date.now() + 1000"))

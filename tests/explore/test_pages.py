@@ -2,9 +2,9 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import WCAG, explorer_modules, new_page, watch
+from browsing import SWEEP, WCAG, explorer_modules, new_page, on_one_screen, unlock, watch
 from examples import example
-from exploring import SWEEP, on_one_screen, standalone, unlock
+from exploring import standalone
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 390, 844)])

@@ -1,6 +1,8 @@
 """The explorer of the squeeze ratio against networks that are built and counted by the library."""
 
+import json
 import math
+import re
 
 import pytest
 import torch
@@ -14,8 +16,8 @@ from compress_lib.models.alexnet import alexnet_caffe
 from compress_lib.models.squeezenet import Fire, squeezenet1_0
 
 ANSWERS = """return argument.map((state) => {
-    const { sentence, results, charts, tables } = module.compute(data, state, format);
-    return { state, sentence, results, charts, tables };
+    const { sentence, details, results, charts, tables } = module.compute(data, state, format);
+    return { state, sentence, words: details, results, charts, tables: tables() };
 });"""
 MEASURED = {1: 0.9, 0.125: 0.875, 0.5: 0.8875}
 
@@ -118,13 +120,13 @@ def test_beside_alexnet_and_plain_convolutions(answers, widget):
     assert found["macs_to_alexnet"] == found["macs"] / alexnet.macs
     expected = [(c.params, c.macs) for c in (plain, alexnet)]
     assert cells(answer["tables"][2]["rows"]) == [(found["params"], found["macs"]), *expected]
-    assert answer["charts"][3]["values"] == [found["nbytes"], plain.nbytes, alexnet.nbytes]
+    assert answer["charts"][4]["values"] == [found["nbytes"], plain.nbytes, alexnet.nbytes]
 
 
 def test_charts_show_the_numbers(answers, widget):
     found = {(a["state"]["ratio"], a["state"]["percent"]): a for a in answers(widget, states(fire=["fire9"]))}
     for (ratio, _), answer in found.items():
-        bars, macs, curves = answer["charts"][:3]
+        bars, macs, curves = answer["charts"][1:4]
         params = cells(answer["tables"][0]["rows"])
         assert [*bars["values"], sum(bars["values"])] == [part[0] for part in params]
         assert [round(1e6 * value) for value in macs["values"]] == [part[1] for part in params[:-1]]
@@ -139,22 +141,23 @@ def test_accuracies_are_shown_where_they_were_measured_and_nowhere_else(answers,
         ratio, percent = answer["state"]["ratio"], answer["state"]["percent"]
         expected = MEASURED.get(ratio) if percent == 50 else None
         assert answer["results"]["accuracy"] == expected
-        chart = answer["charts"][4]
+        chart = answer["charts"][5]
         assert chart["series"][0]["x"] == sorted(MEASURED)
         assert chart["series"][0]["y"] == [MEASURED[r] for r in sorted(MEASURED)]
         assert chart["marker"]["y"] == ([] if expected is None else [expected])
         assert chart["y"]["min"] < min(MEASURED.values()) and max(MEASURED.values()) <= chart["y"]["max"]
-        assert ("measured accuracy" in answer["sentence"]) == (expected is not None)
+        assert ("measured accuracy" in answer["words"]) == (expected is not None)
     bare = squeeze_ratio.explorer()
     (answer,) = answers(bare, [bare.state])
-    assert len(answer["charts"]) == 4 and answer["results"]["accuracy"] is None
+    assert len(answer["charts"]) == 5 and answer["results"]["accuracy"] is None
 
 
 def test_what_the_sentence_says_is_so(answers, widget):
     found = answers(widget, states())
     assert len({answer["sentence"] for answer in found}) == len(found), "every move of a slider says something else"
     for answer in found:
-        said, results, state = answer["sentence"], answer["results"], answer["state"]
+        said, results, state = answer["words"], answer["results"], answer["state"]
+        assert len(answer["sentence"]) <= 150 and "NaN" not in answer["sentence"]
         assert "NaN" not in said and "undefined" not in said and "  " not in said
         steps = round(16 * state["ratio"])
         common = math.gcd(steps, 16)
@@ -167,11 +170,47 @@ def test_what_the_sentence_says_is_so(answers, widget):
         assert ("widens" in said) == (module[1] > inputs)
 
 
+def test_the_drawing_has_the_module_that_is_counted(answers, widget):
+    for answer in answers(widget, states(ratio=[1 / 16, 0.5, 1], percent=[0, 37.5, 50, 100])):
+        drawn, rows = answer["charts"][0], answer["tables"][1]["rows"]
+        filters = [row[1] for row in rows]
+        assert [drawn["squeezed"], drawn["ones"], drawn["threes"]] == filters[:3]
+        assert drawn["ones"] + drawn["threes"] == filters[-1]
+        assert [*drawn["params"], drawn["plain"]] == [part[0] for part in (*cells(rows[:3]), *cells(rows[-1:]))]
+        assert drawn["inputs"] == (cells(rows[-1:])[0][0] // filters[-1] - 1) // 9
+        assert (drawn["ratios"], drawn["percents"]) == (squeeze_ratio.RATIOS, squeeze_ratio.PERCENTS)
+
+
+BUNDLE = r'class="ex-bundle[^"]*" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"'
+
+
+def test_bundles_are_as_wide_as_their_channels_are_many(compute, widget):
+    given = states(ratio=[1 / 16, 0.5, 1], percent=[0, 37.5, 100], fire=["fire2", "fire8"])
+    for state, answer in zip(given, compute(widget, given), strict=True):
+        picture, rows = answer["charts"][0], answer["tables"][1]["rows"]
+        bundles = [tuple(map(float, found)) for found in re.findall(BUNDLE, picture)]
+        squeezed, ones, threes = (row[1] for row in rows[:3])
+        inputs = {"fire2": 96, "fire8": 384}[state["fire"]]
+        expected = [inputs, squeezed, *(n for n in (ones, threes) if n), ones + threes]
+        scale = bundles[-1][2] / expected[-1]
+        assert [w for _, _, w in bundles] == pytest.approx([scale * n for n in expected], abs=0.1)
+        assert all(x >= 0 and x + w <= 320 for x, _, w in bundles)
+        heights = [y for _, y, _ in bundles]
+        assert heights == sorted(heights) and len(set(heights)) == 4
+        drags = {name: places for name, places in re.findall(r'data-drag="(\w+)" data-axis="x" data-places="([^"]*)"', picture)}
+        edges, borders = (json.loads(drags[name]) for name in ("ratio", "percent"))
+        edge = bundles[1][0] + bundles[1][2]
+        assert edges[squeeze_ratio.RATIOS.index(state["ratio"])] == pytest.approx(edge, abs=0.15)
+        border = borders[squeeze_ratio.PERCENTS.index(state["percent"])]
+        left = bundles[2][0] if ones else border
+        assert border == pytest.approx(left + scale * ones + (4 if ones and threes else 0), abs=0.2)
+
+
 @pytest.mark.parametrize("accuracies", [None, {0.25: 0.0}, {0.25: 1.0, 1.0: 1.0}, MEASURED])
 def test_charts_can_be_drawn(compute, accuracies):
     widget = squeeze_ratio.explorer(accuracies=accuracies)
     for answer in compute(widget, states(ratio=[1 / 16, 0.125, 1], percent=[0, 50, 100], fire=["fire2"])):
-        assert len(answer["charts"]) == (5 if accuracies else 4)
+        assert len(answer["charts"]) == (6 if accuracies else 5)
 
 
 @pytest.mark.parametrize(

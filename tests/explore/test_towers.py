@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+from browsing import new_page
 from exploring import states_of
 from matplotlib import pyplot as plt
 from torch import nn
@@ -77,7 +78,7 @@ def test_both_ends_are_the_modules_of_xception(compute):
         last = answer["tables"][0]["rows"][-1]
         assert last[1:3] == [f"{separable.params:,}", f"{separable.macs:,}"]
         assert separable.params / found["full_params"] == pytest.approx(1 / outputs + 1 / 9)
-        assert "a filter for each channel" in answer["sentence"]
+        assert "a filter for each channel" in answer["words"]
 
 
 EVERYTHING = list(itertools.product(towers.CHANNELS, towers.CHANNELS, towers.KERNELS))
@@ -94,9 +95,9 @@ def test_more_towers_than_the_break_even_are_cheaper_than_one_full_convolution(c
         even = answer["results"]["break_even"]
         assert [t > even + 1e-9 for t in costs] == [total < full for total in costs.values()]
         cheaper = min(t for t, total in costs.items() if total < full)
-        assert f"cheaper than the full one from t = {cheaper} on" in answer["sentence"]
+        assert f"cheaper than the full one from t = {cheaper} on" in answer["words"]
         curve = answer["charts"][1]
-        assert ("break-even, t = " in curve) == ("(break-even " in answer["sentence"]) == (even >= 1)
+        assert ("break-even, t = " in curve) == ("(break-even " in answer["words"]) == (even >= 1)
         told = {int(t): float(share) for share, t in re.findall(r"([\d.]+)&nbsp;% with (\d+) tower", curve)}
         assert told == pytest.approx({t: 100 * total / full for t, total in costs.items()}, abs=0.05001)
         shares = re.findall(r'text-anchor="end"[^>]*>([\d.,]+)&nbsp;%<', curve)
@@ -108,7 +109,7 @@ def test_the_formula_in_the_sentence_is_the_cost(compute):
     widget = towers.explorer()
     states = states_of(widget, 300, seed=1)
     for state, answer in zip(states, compute(widget, states), strict=True):
-        ratio, area = re.search(r"N/\(tM\) \+ 1/k² = ([\d/]+) \+ 1/(\d+)\.", answer["sentence"]).groups()
+        ratio, area = re.search(r"N/\(tM\) \+ 1/k² = ([\d/]+) \+ 1/(\d+)\.", answer["words"]).groups()
         over, under = (int(n) for n in (ratio + "/1").split("/")[:2])
         assert over / under + 1 / int(area) == pytest.approx(answer["results"]["relative"])
         assert math.gcd(over, under) == 1 and int(area) == state["kernel"] ** 2
@@ -118,22 +119,77 @@ def test_the_formula_in_the_sentence_is_the_cost(compute):
             if wanted > outputs
             else f"{outputs} channels do not split into {wanted} equal towers; these are {split(outputs, wanted)}."
         )
-        assert answer["sentence"].startswith(said) == (outputs % wanted != 0)
+        split_evenly = outputs % wanted == 0
+        assert (said in answer["words"]) != split_evenly
+        assert answer["sentence"].startswith(f"Not {wanted}: {outputs} channels allow ") != split_evenly
 
 
-@pytest.mark.parametrize(("outputs", "wanted"), [(8, 1), (8, 8), (96, 12), (1024, 1024), (48, 24)])
-def test_the_picture_has_the_towers_and_their_channels(compute, outputs, wanted):
-    widget = towers.explorer(channels_in=16, channels_out=outputs, towers=wanted)
+RECTANGLE = r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
+
+
+def rectangles(picture, kind):
+    """(x, y, width, height) of what has a class."""
+    return [tuple(map(float, found)) for found in re.findall(f'class="ex-{kind}" {RECTANGLE}', picture)]
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "wanted", "kernel"), [
+    (16, 8, 1, 3), (16, 8, 8, 3), (48, 96, 12, 5), (1024, 1024, 1024, 3), (64, 48, 24, 7), (8, 256, 2, 3),
+])  # fmt: skip
+def test_areas_are_weights(compute, inputs, outputs, wanted, kernel):
+    widget = towers.explorer(channels_in=inputs, channels_out=outputs, towers=wanted, kernel=kernel)
     (answer,) = compute(widget, [widget.state])
-    picture = answer["charts"][0]  # 320 wide
-    boxes = [(float(x), float(w)) for x, w in re.findall(r'ex-tower" x="([\d.]+)" y="\d+" width="([\d.]+)"', picture)]
-    assert all(a + w <= b for (a, w), (b, _) in itertools.pairwise(boxes)), "side by side"
-    assert boxes[-1][0] + boxes[-1][1] <= 320
-    assert (len(boxes) == wanted) == ("⋯" not in picture) == (wanted <= 24)
+    picture, found = answer["charts"][0], answer["results"]  # 320 wide
+    boxes = rectangles(picture, "tower")
+    ((_, top, wide, height),) = rectangles(picture, "full")
+    ((_, floor, base, thickness),) = rectangles(picture, "pointwise")
+    assert len(boxes) == wanted
+    assert all(a + w <= b + 0.02 for (a, _, w, _), (b, _, _, _) in itertools.pairwise(boxes)), "side by side"
+    assert boxes[0][0] >= 4 and boxes[-1][0] + boxes[-1][2] <= 4 + wide + 0.02
+    assert base == wide and floor + thickness == pytest.approx(top + height, abs=0.02)
+    full = found["full_params"]
+    assert thickness / height == pytest.approx(found["pointwise_params"] / full, abs=0.01)
+    tall = height * found["spatial_params"] / full
+    for _, y, _, h in boxes:
+        assert y + h == pytest.approx(floor, abs=0.02), "they stand on the 1×1"
+        assert h == pytest.approx(max(3, tall), abs=0.2), "a line of 3 pixels at least"
+    gaps = wide - sum(w for _, _, w, _ in boxes)
+    assert gaps <= 0.17 * wide, "the pitch, gaps included, stands for the channels"
     each = outputs // wanted
-    assert f"each from {each} channel{'s' if each > 1 else ''} to {each}<" in picture
-    teeth = picture.count("v6m0 32v6")
-    assert teeth == (each * len(boxes) if boxes[0][1] / each >= 2.5 else 0)
+    depthwise = ": depthwise" if each == 1 else ""
+    assert f">{inputs} → {outputs} channels; each tower {each} → {each}{depthwise}<" in picture
+
+
+def test_dragging_the_upper_edge_sets_the_towers(compute):
+    widget = towers.explorer(channels_in=64, channels_out=96)
+    (answer,) = compute(widget, [widget.state | {"towers": 4}])
+    picture = answer["charts"][0]
+    places = re.search(r'data-drag="towers" data-axis="y" data-places="\[([^\]]*)\]"', picture)[1]
+    ((_, _, _, height),) = rectangles(picture, "full")
+    base = rectangles(picture, "full")[0][1] + height
+    for wanted, y in zip(towers.TOWERS, map(float, places.split(",")), strict=True):
+        number = split(96, wanted)
+        assert base - y == pytest.approx(height * (96 / (64 * number) + 1 / 9), abs=0.1)
+
+
+def test_towers_part_in_steps_that_begin_and_end_where_they_should(browser):
+    """From 4 to 16 towers: at first 16 boxes as high as the 4 and without gaps, in the end those of 16."""
+    page = new_page(browser)
+    widget = towers.explorer()
+    front = widget._charts + "\nexport { towersHeights, towersBetween, towersBoxes };"
+    body = """async ([source, a, b]) => {
+        const { towersHeights, towersBetween, towersBoxes } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+        const [old, now] = [a, b].map(towersHeights);
+        return [0, 0.5, 1].map((share) => ({ ...towersBetween(old, now, share), old, now })).map((p) => ({ ...p, boxes: towersBoxes(p.count, p.parted, 0, 160) }));
+    }"""
+    shape = {"inputs": 256, "channels": 256, "kernel": 3}
+    for few, many in ((4, 16), (16, 4)):
+        start, half, end = page.evaluate(body, [front, shape | {"towers": few}, shape | {"towers": many}])
+        assert [len(places["boxes"]) for places in (start, half, end)] == [16] * 3, "the finer division shows"
+        assert (start["tower"], end["tower"]) == (256 / few * 9, 256 / many * 9)
+        assert half["tower"] == (start["tower"] + end["tower"]) / 2
+        together, apart = (start, end) if few < many else (end, start)
+        assert all(w == 10 for _, w in together["boxes"]) and all(w < 10 for _, w in apart["boxes"])
+    page.close()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import json
+import re
 
 import pytest
 import torch
@@ -11,11 +13,12 @@ from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore import width_and_resolution
+from compress_lib.models import zoo
 from compress_lib.models.mobilenet import mobilenet_v1
 
 ANSWERS = """return argument.map((state) => {
-    const { sentence, results, charts, tables } = module.compute(data, state, format);
-    return { state, sentence, results, charts, tables };
+    const { sentence, details, results, charts, tables } = module.compute(data, state, format);
+    return { state, sentence, words: details, results, charts, tables: tables() };
 });"""
 SEPARABLE, FULL = "depthwise separable", "full"
 
@@ -107,8 +110,8 @@ def test_comparisons_kinds_and_intensities(answers, widget):
         split = state["convolutions"] == SEPARABLE
         kinds = ["depthwise", "pointwise"] if split else [FULL]
         macs, params = ([sum(getattr(row, key) for row in layers(now, k)) for k in kinds] for key in ("macs", "params"))
-        assert [1e6 * v for v in answer["charts"][2]["values"]] == pytest.approx([*macs, now.macs - sum(macs)])
-        assert answer["charts"][3]["values"] == [*params, now.params - sum(params)]
+        assert [1e6 * v for v in answer["charts"][3]["values"]] == pytest.approx([*macs, now.macs - sum(macs)])
+        assert answer["charts"][4]["values"] == [*params, now.params - sum(params)]
         shares = [m / now.macs for m in macs] if split else [None, None]
         assert [found["depthwise_share"], found["pointwise_share"]] == shares
         check_intensities(answer, both)
@@ -125,7 +128,7 @@ def check_intensities(answer, both):
     for kind in ("depthwise", "pointwise"):
         assert found[f"{kind}_intensity"] == (at[kind] if split else None)
     assert found["full_intensity"] == at[FULL]
-    chart = answer["charts"][4]
+    chart = answer["charts"][5]
     assert [series["y"] for series in chart["series"]] == list(work.values())
     assert chart["marker"]["y"] == ([at["depthwise"], at["pointwise"]] if split else [at[FULL]])
     for row, kind in zip(answer["tables"][1]["rows"], work, strict=True):
@@ -139,7 +142,7 @@ def test_the_other_charts_show_the_numbers(answers, widget):
     macs = {tuple(a["state"].values()): a["results"]["macs"] / 1e6 for a in all_answers}
     for answer in all_answers:
         alpha, size, block, form, kernel = answer["state"].values()
-        curves, bars = answer["charts"][:2]
+        curves, bars = answer["charts"][1:3]
         assert curves["marker"] == {"x": alpha, "label": "here", "y": [macs[alpha, size, block, form, kernel]]}
         for series, s in zip(curves["series"], (224, 192, 160, 128), strict=True):
             assert series["y"] == [macs[a, s, block, form, kernel] for a in width_and_resolution.ALPHAS]
@@ -158,7 +161,8 @@ def test_what_the_sentence_says_is_so(answers, widget):
     found = answers(widget, settings(kernels=(3, 5), blocks=(1, 12)))
     assert len({answer["sentence"] for answer in found}) == len(found), "every move of a slider says something else"
     for answer in found:
-        said, results, state = answer["sentence"], answer["results"], answer["state"]
+        said, results, state = answer["words"], answer["results"], answer["state"]
+        assert len(answer["sentence"]) <= 150 and "NaN" not in answer["sentence"]
         assert "NaN" not in said and "undefined" not in said and "null" not in said and "  " not in said
         assert f"has {results['params']:,} parameters" in said
         assert ("waits for memory" in said) == (state["convolutions"] == SEPARABLE)
@@ -173,7 +177,87 @@ def test_what_the_sentence_says_is_so(answers, widget):
 
 def test_charts_can_be_drawn(compute, widget):
     for answer in compute(widget, states_of(widget, 12)):
-        assert len(answer["charts"]) == 5
+        assert len(answer["charts"]) == 6
+
+
+def test_the_drawing_has_the_maps_of_the_network(answers, widget):
+    for answer in answers(widget, states_of(widget, 12)):
+        state, drawn = answer["state"], answer["charts"][0]
+        for maps, alpha, size in ((drawn["maps"], state["alpha"], state["size"]), (drawn["full"], 1, 224)):
+            found = counted(alpha, size, FULL, 3)
+            rows = [row for row in found.layers if row.kind == "Conv2d"]
+            assert [(m["width"], m["side"]) for m in maps] == [(row.output_shape[0], row.output_shape[1]) for row in rows]
+        kinds = ["depthwise", "pointwise"] if state["convolutions"] == SEPARABLE else [FULL]
+        now = counted(state["alpha"], state["size"], state["convolutions"], state["kernel"])
+        largest = counted(1, 224, state["convolutions"], state["kernel"])
+        at = state["block"] - 1
+        assert [bar["macs"] for bar in drawn["bars"]] == [layers(now, kind)[at].macs for kind in kinds]
+        assert drawn["most"] == max(layers(largest, kind)[at].macs for kind in kinds)
+
+
+MAP = r'class="ex-(map|largest)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
+
+
+def test_maps_are_as_wide_as_their_channels_and_as_high_as_their_side(compute, widget):
+    states = [widget.state | {"alpha": 0.5, "size": 128, "block": 3}, widget.state]
+    for state, answer in zip(states, compute(widget, states), strict=True):
+        picture = answer["charts"][0]
+        drawn = {"map": [], "largest": []}
+        for kind, *box in re.findall(MAP, picture):
+            drawn[kind].append(tuple(map(float, box)))
+        shapes = {"map": (state["alpha"], state["size"]), "largest": (1, 224)}
+        last, first = drawn["largest"][-1], drawn["largest"][0]
+        across, down = last[2] / 1024, first[3] / 112
+        for kind, boxes in drawn.items():
+            rows = [row for row in counted(*shapes[kind], FULL, 3).layers if row.kind == "Conv2d"]
+            assert [w for _, _, w, _ in boxes] == pytest.approx([across * row.output_shape[0] for row in rows], abs=0.02)
+            assert [h for _, _, _, h in boxes] == pytest.approx([down * row.output_shape[1] for row in rows], abs=0.02)
+            assert len({round(y + h / 2, 1) for _, y, _, h in boxes}) <= 2, "one axis"
+        for (x, _, w, _), (a, _, b, _) in zip(drawn["map"], drawn["largest"], strict=True):
+            assert x + w / 2 == pytest.approx(a + b / 2, abs=0.02)
+        drags = re.findall(r'data-drag="(\w+)" data-axis="(.)" data-places="([^"]*)"', picture)
+        assert [(name, axis) for name, axis, _ in drags] == [("block", "x"), ("alpha", "x"), ("size", "y")]
+        blocks, alphas, sizes = (json.loads(places) for *_, places in drags)
+        assert blocks == pytest.approx([a + b / 2 for a, _, b, _ in drawn["largest"][1:]], abs=0.06)
+        edge = drawn["map"][-1][0] + drawn["map"][-1][2] - 7  # the knob is within
+        assert alphas[width_and_resolution.ALPHAS.index(state["alpha"])] == pytest.approx(edge, abs=0.06)
+        assert sizes[width_and_resolution.SIZES.index(state["size"])] == pytest.approx(drawn["map"][0][1] + 7, abs=0.06)
+
+
+MEASURED = {SEPARABLE: {0.5: [0.87, 0.875], 1: [0.89]}, FULL: {1: [0.9, 0.91]}}
+
+
+def test_measured_networks_stand_at_their_multiply_adds_and_only_they_have_a_dot(answers):
+    widget = width_and_resolution.explorer(accuracies=MEASURED)
+    names = {SEPARABLE: "mobilenet-v1-small", FULL: "plain-small"}
+
+    @functools.cache
+    def millions(kind, alpha):
+        with torch.device("meta"):
+            return cost.count(zoo.build(names[kind], alpha=alpha), (1, 28, 28)).macs / 1e6
+
+    given = [widget.state | {"alpha": a, "convolutions": kind} for a in (0.25, 0.5, 0.85, 1) for kind in names]
+    for answer in answers(widget, given):
+        state, chart = answer["state"], answer["charts"][1]
+        for series, (kind, measured) in zip(chart["series"], MEASURED.items(), strict=True):
+            assert series["label"] == kind
+            assert series["y"] == [value for values in measured.values() for value in values]
+            assert series["x"] == [millions(kind, alpha) for alpha, values in measured.items() for _ in values]
+        kind, alpha = state["convolutions"], state["alpha"]
+        found = MEASURED[kind].get(alpha)
+        assert chart["marker"]["x"] == millions(kind, alpha) == chart["drag"]["at"][width_and_resolution.ALPHAS.index(alpha)]
+        assert chart["marker"]["y"] == ([sum(found) / len(found)] if found else [])
+        assert ("not measured" in chart["marker"]["label"]) == (found is None)
+        assert len(answer["charts"]) == 7
+
+
+def test_the_question_is_answered_by_the_librarys_networks(answers, browser, widget):
+    page = new_page(browser)
+    body = """const at = (changes) => module.compute(data, { ...argument, ...changes }, format).results;
+        return module.predict.answer(at);"""
+    small, large = (counted(1, 224, SEPARABLE, kernel).macs for kernel in (3, 5))
+    assert inside(page, widget, body, widget.state) == pytest.approx(100 * (large / small - 1))
+    page.close()
 
 
 @pytest.mark.parametrize(
@@ -184,6 +268,9 @@ def test_charts_can_be_drawn(compute, widget):
         ({"convolutions": "grouped"}, "value of choice 'convolutions' must be one of"),
         ({"kernel": 7}, "value of choice 'kernel' must be one of"),
         ({"block": 14}, "value of choice 'block' must be one of"),
+        ({"accuracies": {"grouped": {1: [0.9]}}}, r"accuracies must have keys among .*, got \['grouped'\]"),
+        ({"accuracies": {FULL: {0.33: [0.9]}}}, r"accuracies\['full'\] must have keys among .*, got \[0.33\]"),
+        ({"accuracies": {FULL: {0.5: [90]}}}, r"accuracies\['full'\]\[0.5\] must lie in \[0, 1\], got \[90.0\]"),
     ],
 )
 def test_bad_arguments_are_named(changes, words):

@@ -15,6 +15,7 @@ function control(spec, change) {
   }
   const output = element("output");
   output.setAttribute("for", id);
+  output.style.minWidth = `${Math.max(...spec.values.map((value) => written(value, spec.unit).length))}ch`; // no label wraps anew
   const input = element("input", { id, name: spec.name, type: "range", min: 0, max: spec.values.length - 1, step: 1 });
   const set = (value) => {
     const words = written(value, spec.unit);

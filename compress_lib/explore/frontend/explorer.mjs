@@ -65,6 +65,19 @@ const button = (words, act) => {
   return node;
 };
 
+const ICONS = {
+  reset: "M3.5 8a4.75 4.75 0 1 0 1.6-3.55M5.6 1.4v3.3h3.3",
+  link: "M6.6 9.4a2.6 2.6 0 0 0 3.7 0l2.4-2.4a2.6 2.6 0 0 0-3.7-3.7l-.8.8M9.4 6.6a2.6 2.6 0 0 0-3.7 0L3.3 9a2.6 2.6 0 0 0 3.7 3.7l.8-.8",
+};
+
+/** A button with an icon, whose words are left out where there is no room for them. */
+function tool(icon, words, more, act) {
+  const node = button("", act);
+  node.innerHTML = `<svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true"><path d="${ICONS[icon]}"/></svg>`;
+  node.append(element("span", { className: "ex-words" }, words), unseen(more));
+  return node;
+}
+
 /** Words for those who listen. */
 const unseen = (words) => element("span", { className: "ex-unseen" }, words);
 
@@ -226,7 +239,7 @@ async function render({ model, el, address }) {
   });
 
   const titleId = `explorer-title-${(serial += 1)}`;
-  const reset = button("Reset", () => {
+  const reset = tool("reset", "Reset", " to the start", () => {
     controls.pause();
     move(start);
   });
@@ -242,9 +255,7 @@ async function render({ model, el, address }) {
         told.tell("This browser does not let the page copy. The link to this position now stands in the address bar.");
       }
     };
-    const share = button("Copy link", copy);
-    share.append(unseen(" to this position"));
-    tools.append(share);
+    tools.append(tool("link", "Copy link", " to this position", copy));
   }
   const locked = question?.open();
   const dock = element("div", { className: "ex-dock" }, locked ? question.node : controls.node);

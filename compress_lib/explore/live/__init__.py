@@ -5,12 +5,20 @@ and what the sliders do (``simplify.mjs``) are plain JavaScript, tested against 
 The same parts make the landing page's script (``book/_extensions/live_network.py``).
 """
 
+import base64
+from typing import TYPE_CHECKING
+
 import anywidget
+import numpy as np
+import torch
 import traitlets
 
-from compress_lib import ledger
+from compress_lib import container, ledger, training
 from compress_lib.explore.frontend import explorer
 from compress_lib.explore.live import joining
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LiveNetwork"]
 
@@ -31,7 +39,6 @@ class LiveNetwork(anywidget.AnyWidget):
 
     _esm = joining.joined("_esm")
     _css = joining.joined("_css")
-    folder = traitlets.Unicode("live").tag(sync=True)  # where the site finds its parts.json
     alt = traitlets.Unicode().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
 
@@ -51,3 +58,36 @@ class LiveNetwork(anywidget.AnyWidget):
         data["text/plain"] = repr(self)
         data["image/png"] = self._fallback
         return data, {**metadata, "image/png": {"alt": self.alt}}
+
+
+SHOWN = 4  # images in the static figure
+
+
+def _figure(data: dict) -> tuple["Figure", str]:
+    """The first images with the probabilities of the file's network and of the dense one; and the same in words."""
+    from matplotlib import pyplot as plt
+
+    pixels = np.frombuffer(base64.b64decode(data["images"]), np.uint8).reshape(-1, 1, 28, 28)[:SHOWN]
+    network = container.load(ledger.directory() / joining.FILE)
+    compressed = training.predict(network, torch.tensor(pixels)).softmax(1)
+    dense = torch.tensor(data["dense"]["logits"][:SHOWN]).softmax(1)
+    figure, axes = plt.subplots(2, SHOWN, figsize=(8.4, 4.4), height_ratios=(1, 1.6), layout="constrained")
+    for i, (image, bars) in enumerate(axes.T):
+        image.imshow(pixels[i, 0], cmap="gray_r")
+        image.axis("off")
+        bars.barh(data["classes"], compressed[i], color="0.55")
+        bars.plot(dense[i], data["classes"], "D", color="C1", markerfacecolor="none")
+        bars.set(xlim=(-0.04, 1.04), xlabel="probability")
+        bars.invert_yaxis()
+        if i:
+            bars.set_yticklabels([])
+        bars.spines[["top", "right"]].set_visible(False)
+    size = len(base64.b64decode(data["file"]))
+    names = [data["classes"][k] for k in compressed.argmax(1)]
+    alike = "the same" if torch.equal(compressed.argmax(1), dense.argmax(1)) else "not always the same"
+    alt = (
+        f"The first {SHOWN} test images, and below each the probabilities of the ten classes: bars for the network in "
+        f"a file of {size:,} bytes, diamonds for the dense one of {data['dense']['nbytes']:,}. The file's network "
+        f"takes them for {', '.join(names)}; the dense network's answers are {alike}."
+    )
+    return figure, alt

@@ -40,15 +40,23 @@ export function line(raster, [fromX, fromY], [toX, toY], radius, level) {
 /** Which places of the paper can be reached from its edge without crossing a line: 1, else 0. */
 export function outside(raster) {
   const reached = new Uint8Array(PAD * PAD);
-  const open = [];
+  const open = new Uint16Array(PAD * PAD); // places whose neighbors have not been looked at
+  let count = 0;
   const visit = (at) => {
     if (raster[at] || reached[at]) return;
     reached[at] = 1;
-    open.push(at);
+    open[count] = at;
+    count += 1;
   };
-  for (let i = 0; i < PAD; i += 1) [i, (PAD - 1) * PAD + i, i * PAD, i * PAD + PAD - 1].forEach(visit);
-  while (open.length) {
-    const at = open.pop();
+  for (let i = 0; i < PAD; i += 1) {
+    visit(i);
+    visit((PAD - 1) * PAD + i);
+    visit(i * PAD);
+    visit(i * PAD + PAD - 1);
+  }
+  while (count) {
+    count -= 1;
+    const at = open[count];
     if (at % PAD > 0) visit(at - 1);
     if (at % PAD < PAD - 1) visit(at + 1);
     if (at >= PAD) visit(at - PAD);
@@ -60,20 +68,23 @@ export function outside(raster) {
 /** A copy in which what the last stroke closed in is filled: cloth is seldom an outline. `before` is `outside` before it. */
 export function filled(raster, before) {
   const now = outside(raster);
-  return raster.map((level, at) => (!level && before[at] && !now[at] ? INK : level));
+  const copy = raster.slice();
+  for (let at = 0; at < copy.length; at += 1) if (!raster[at] && before[at] && !now[at]) copy[at] = INK;
+  return copy;
 }
 
 /** The 28×28 levels of a drawing as the data set would have them; null if there is nothing on the paper. */
 export function photographed(raster) {
   let [left, right, top, bottom] = [PAD, -1, PAD, -1];
-  raster.forEach((level, at) => {
-    if (level <= BACKGROUND) return;
-    const [x, y] = [at % PAD, Math.floor(at / PAD)];
-    left = Math.min(left, x);
-    right = Math.max(right, x);
-    top = Math.min(top, y);
-    bottom = Math.max(bottom, y);
-  });
+  for (let y = 0; y < PAD; y += 1) {
+    for (let x = 0; x < PAD; x += 1) {
+      if (raster[y * PAD + x] <= BACKGROUND) continue;
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+      top = Math.min(top, y);
+      bottom = y;
+    }
+  }
   if (right < 0) return null;
   const [width, height] = [right + 1 - left, bottom + 1 - top];
   const step = Math.max(width, height) / SIDE;

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+FILE = "compressed/lenet-300-100.cnet"  # in the folder of the measured rows
 EXPLORE = Path(__file__).parents[1]
 PARTS = Path(__file__).with_name("parts.json")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.mjs";\n', re.MULTILINE)
@@ -26,6 +27,6 @@ def joined(trait: str) -> str:
 def data(results: Path) -> dict:
     """What the widget shows, from the folder of the measured rows: the file, and ``live-network.json``."""
     measured = json.loads((results / "live-network.json").read_text(encoding="utf-8"))
-    file = (results / "compressed" / "lenet-300-100.cnet").read_bytes()
+    file = (results / FILE).read_bytes()
     shown = ("classes", "images", "labels", "dense", "sliders")
     return {"file": base64.b64encode(file).decode()} | {name: measured[name] for name in shown}
