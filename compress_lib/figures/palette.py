@@ -35,14 +35,6 @@ RULE = "#dbe0e6"
 SURFACE = "#f6f7f9"
 GROUND = "#ffffff"
 
-VARIABLES",
-]
-
-BLUE, ORANGE, GREEN, PURPLE = "#1f5f99", "#a4480a", "#17705a", "#7a3f94"
-INK, SOFT = "#1d2430", "#525d6b"  # text and marks; what stands back
-OFF = "#98a2b0"  # what is switched off, removed or only there to compare with
-RULE, SURFACE, GROUND = "#dbe0e6", "#f6f7f9", "#ffffff"
-
 VARIABLES = {
     BLUE: "--c0",
     ORANGE: "--c1",
