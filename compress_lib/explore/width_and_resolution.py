@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from compress_lib import cost
 from compress_lib.explore.frontend import measured
 from compress_lib.explore.frontend.controls import choice, slider
 from compress_lib.explore.frontend.explorer import Explorer
 from compress_lib.models import zoo
-from compress_lib.models.mobilenet import DepthwiseSeparable, MobileNetV1, mobilenet_v1
+from compress_lib.models.mobilenet import MobileNetV1, mobilenet_v1
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,19 +101,18 @@ def explorer(
     )
 
 
-def _shapes(model: MobileNetV1) -> dict:
-    """What the page needs to count a network of either kind of convolutions, at any α."""
-    stem = model.features[0][0]
-    blocks = []
-    for block in model.features[1:]:
-        separable = isinstance(block, DepthwiseSeparable)
-        first, last = (block.depthwise[0], block.pointwise[0]) if separable else (block[0], block[0])
-        blocks.append({"width": last.out_channels, "stride": first.stride[0]})
+def _shapes(model: nn.Module) -> dict:
+    """What the page needs to count a MobileNetV1 of either kind of convolutions, at any α."""
+    stem, *others = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    separable = others[0].groups > 1
+    firsts, lasts = (others[0::2], others[1::2]) if separable else (others, others)
     return {
         "inputs": stem.in_channels,
         "stem": {"width": stem.out_channels, "stride": stem.stride[0]},
-        "blocks": blocks,
-        "classes": model.fc.out_features,
+        "blocks": [
+            {"width": last.out_channels, "stride": first.stride[0]} for first, last in zip(firsts, lasts, strict=True)
+        ],
+        "classes": next(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)),
     }
 
 

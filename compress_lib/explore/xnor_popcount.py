@@ -108,7 +108,7 @@ def _figure(name: str, x: np.ndarray, w: np.ndarray) -> "Figure":
     axis.imshow([x, w, same], cmap="Blues", vmin=-0.3, vmax=1.4, aspect="auto")
     for row, bits in enumerate((x, w, same)):
         for column, bit in enumerate(bits):
-            axis.text(column, row, int(bit), ha="center", va="center", fontsize=7, color="white" if bit else "black")
+            axis.text(column, row, str(bit), ha="center", va="center", fontsize=7, color="white" if bit else "black")
     axis.set_yticks(range(3), ["sign x", "sign w", "XNOR"])
     axis.set_xticks([])
     ones, pairs = same.sum(), len(same)
