@@ -97,7 +97,7 @@ def test_no_page_speaks_of_a_missing_chapter_as_if_it_were_there(soups):
 
 
 def cell(kind, source, tags=(), widget=False):
-    outputs = [{"output_type": "display_data", "data": {minutes.WIDGET: {}}}] if widget else []
+    outputs = [{"output_type": "display_data", "data": {minutes.WIDGET: {}} if widget else {}}]
     return {"cell_type": kind, "source": [source], "metadata": {"tags": list(tags)}, "outputs": outputs}
 
 
@@ -115,6 +115,7 @@ def chapter():
         cell("markdown", "## The derivation (9 min)\n\n> **Result 1.1.** " + "word " * 500),
         cell("code", "assert result()"),
         cell("code", "print('claim: True')", tags=["claims"]),
+        cell("code", "prepare()", tags=["hide-input"]) | {"outputs": []},
         cell("code", "plot()", tags=["hide-input"]),
         cell("markdown", "## Predict, explore, reveal (1 min)"),
         cell("code", "explorer()", widget=True),
