@@ -3,7 +3,6 @@
 import textwrap
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -69,11 +68,9 @@ def _legends_below(figure: Figure) -> None:
     names = list(dict.fromkeys(text.get_text() for legend in legends for text in legend.get_texts()))
     if not names:
         return
-    entries: dict[str, Artist] = {}
+    entries: dict[str, Any] = {}
     for legend in legends:
-        entries |= {
-            text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
-        }
+        entries |= dict(zip((text.get_text() for text in legend.get_texts()), legend.legend_handles, strict=True))
     for axis in figure.axes:  # rather than what a legend made of them
         handles, labels = axis.get_legend_handles_labels()
         entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label in entries}
