@@ -1,10 +1,11 @@
 """A figure rearranged for a phone: panels below each other, legends below them all."""
 
-import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from compress_lib.figures.ticks import in_lines
 
 __all__ = ["has_numbers", "rearranged"]
 
@@ -59,7 +60,7 @@ def _short_names(axis: Axes) -> None:
     """Names of rows in lines that leave the data most of the width."""
     names = [label.get_text() for label in axis.get_yticklabels()]
     if any(len(name) > LONG for name in names):
-        axis.set_yticks(axis.get_yticks(), [textwrap.fill(name, LONG) for name in names])
+        axis.set_yticks(axis.get_yticks(), [in_lines(name, LONG) for name in names])
 
 
 def _legends_below(figure: Figure) -> None:
