@@ -148,8 +148,8 @@ function notice() {
   close.append(unseen(" this message"));
   node.append(close);
   const tell = (text) => {
+    node.hidden = false; // first, or what is written is not read out
     words.textContent = text;
-    node.hidden = false;
   };
   return { node, tell };
 }
@@ -231,8 +231,10 @@ async function render({ model, el, address }) {
     plain: (value) => format.number(value),
     isPercent: (name) => labels[name]?.[1] === "percent",
     unlock(show, text) {
+      const focused = dock.contains(document.activeElement);
       dock.replaceChildren(controls.node);
       root.classList.remove("ex-locked");
+      if (focused) controls.node.querySelector("input, select").focus();
       if (text) told.tell(text);
       if (show) move(show);
     },
