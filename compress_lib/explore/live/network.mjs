@@ -401,7 +401,7 @@ async function render({ model, el }) {
       verdict.append(found === truth ? ", which is right" : `; it is: ${data.classes[truth]}`);
       beside.replaceChildren(make("span", { className: "live-dense-key" }), ` The dense network: ${data.classes[place(dense)]} ${percent(Math.max(...dense))}.`);
     } else {
-      beside.textContent = `The dense network has ${count(data.dense.nbytes)} bytes, too many to send: it answers for test images only.`;
+      beside.textContent = `The dense network, ${count(data.dense.nbytes)} bytes, is too large to send: it answers test images only.`;
     }
     say(`${data.classes[found]}, ${percent(probabilities[found])}`);
   }
@@ -489,7 +489,7 @@ async function render({ model, el }) {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  const title = make("p", { className: "ex-title", id: `${id}-title` }, `A network of ${count(own.length)} bytes, running on this page`);
+  const title = make("p", { className: "ex-title", id: `${id}-title` }, `A network in ${count(own.length)} bytes, running here`);
   const root = make(
     "section",
     { className: "explorer live" },
@@ -498,9 +498,10 @@ async function render({ model, el }) {
       "div",
       { className: "live-stage" },
       make("div", { className: "live-draw" }, make("div", { className: "live-frame" }, pad.canvas, hint), make("div", { className: "live-tools" }, ...tools, undo, clear)),
-      make("div", { className: "live-answer" }, make("div", { className: "live-head" }, seen, verdict), bars.node, beside),
+      make("div", { className: "live-answer" }, make("div", { className: "live-head" }, seen, verdict), bars.node),
+      beside,
     ),
-    make("p", { className: "live-label", id: `${id}-picks` }, "Or pick one of the first test images; a cross marks those it gets wrong"),
+    make("p", { className: "live-label", id: `${id}-picks` }, "Or pick a test image; a cross marks those it gets wrong"),
     make("div", { className: "live-picks", role: "group", ariaLabel: "Test images" }, ...picks),
     ...(brief ? [] : [make("div", { className: "live-sliders" }, dropped.node, values.node), outcome]),
     make("p", { className: "live-label" }, "The file, all of it"),
