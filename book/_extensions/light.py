@@ -10,6 +10,7 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import struct
@@ -41,6 +42,8 @@ NAMING = re.compile(r'\b(?:class|id|style)="([^"]*)"|<(?:script|style)\b[^>]*>(.
 NAMED = re.compile(r"(?<=[.#])-?[A-Za-z_][\w-]*|(?<=@keyframes )[\w-]+")
 URL = re.compile(r"""url\(\s*["']?(?!data:|#|/|https?:)([^"')]+)["']?\s*\)""")
 
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells each step
 
 # While pages are written
 
