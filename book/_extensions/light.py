@@ -71,7 +71,7 @@ def lighten(app, pagename, templatename, context, doctree) -> None:
     context["script_files"] = scripts
     if body:
         context["body"] = with_sizes(app, body) + "".join(states)
-    context["metatags"] = context.get("metatags", "") + "".join(preloads(context))
+    context["fonts"] = fonts(context)
 
 
 def note_sheets(app, names: list[str]) -> None:
@@ -82,14 +82,10 @@ def note_sheets(app, names: list[str]) -> None:
         path.write_text(json.dumps(known + new if known else new), encoding="utf-8")
 
 
-def preloads(context):
-    """The fonts that a page begins with: that of the text, and that of its formulas."""
-    fonts = ["source-serif-4-roman.woff2"]
-    if "<math" in context.get("body", ""):
-        fonts.append("stix-two-math.woff2")
-    for font in fonts:
-        address = context["pathto"](f"_static/fonts/{font}", resource=True)
-        yield f'<link rel="preload" href="{address}" as="font" type="font/woff2" crossorigin />\n'
+def fonts(context) -> list[str]:
+    """The fonts that a page begins with, for the template: that of the text, and that of its formulas."""
+    names = ["source-serif-4-roman.woff2", "stix-two-math.woff2"]
+    return [context["pathto"](f"_static/fonts/{name}", resource=True) for name in names[: 1 + ("<math" in context.get("body", ""))]]
 
 
 def with_sizes(app, body: str) -> str:
