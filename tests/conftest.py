@@ -84,7 +84,8 @@ def pytest_collection_modifyitems(items):
 
 
 # For pytest-xdist. Its own --dist=loadgroup does not group, without a word, with pytest 9.2 (pytest-xdist 3.8).
-SITE = ("test_site.py", "test_explorer.py")  # they share the built site
+# They share the built site.
+SITE = ("test_site.py", "test_explorer.py", "test_frame.py", "test_print.py", "test_landing.py", "test_text.py")
 LONG = (*SITE, "test_colab.py", "test_commands.py", "test_exercises.py", "test_address.py")
 
 

@@ -1,9 +1,9 @@
-"""The live network on the landing page: one script and one style, made of the library's parts and its measured rows.
+"""The live network on the landing page: one script, made of the library's parts and its measured rows.
 
-A page that has the place ``<div id="live-network">`` gets ``live-network.js`` and ``live-network.css``. Both are
-classic files, because browsers refuse modules from file://, and nothing else is fetched: the file is in the script.
-Until it runs, and where scripts are off, what the place holds stays. Where a chapter stores the live network as a
-widget, it gets the present code, as the explorers do (``explorer_page``).
+A page that has the place ``<div id="live-network">`` gets ``live-network.js``. It is a classic script, because browsers
+refuse modules from file://, and fetches nothing: style and network are in it. Until it runs, and where scripts are off,
+what the place holds stays. Where a chapter stores the live network as a widget, it gets the present code, as the
+explorers do (``explorer_page``).
 """
 
 import importlib.util
@@ -16,11 +16,12 @@ from myst_nb.sphinx_ import NbMetadataCollector
 
 PLACE = 'id="live-network"'
 START = """
-  const place = document.getElementById("live-network");
+  const slot = document.getElementById("live-network");
+  document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
   const el = Object.assign(document.createElement("div"), { className: "explorer-live" });
   const begin = async () => {
-    const before = [...place.childNodes];
-    place.append(el);
+    const before = [...slot.childNodes];
+    slot.append(el);
     await widget.render({ model: { get: (name) => ({ data, brief: true })[name] }, el });
     for (const node of before) node.remove();
   };
@@ -41,13 +42,13 @@ def write(app) -> None:
     if app.builder.format != "html":
         return
     joining = _joining(app)
+    style = json.dumps(joining.joined("_css"))
     data = json.dumps(joining.data(Path(app.srcdir) / "results"), separators=(",", ":"))
     code = joining.joined("_esm").replace("export default", "const widget =").replace("\nexport ", "\n")
     static = Path(app.outdir) / "_static"
     static.mkdir(parents=True, exist_ok=True)
-    script = f'(() => {{\n"use strict";\nconst data = {data};\n{code}{START}}})();\n'
+    script = f'(() => {{\n"use strict";\nconst data = {data};\nconst style = {style};\n{code}{START}}})();\n'
     (static / "live-network.js").write_text(script, encoding="utf-8")
-    (static / "live-network.css").write_text(joining.joined("_css"), encoding="utf-8")
 
 
 def renew_code(app, doctree) -> None:

@@ -1,8 +1,8 @@
-"""All that needs the book's public address, ``repository.url`` in _config.yml; while that is empty, none of it is there.
+"""All that needs the book's public address, ``repository.url`` in _config.yml; while that is empty, none of it is here.
 
-From that one value come the buttons for Colab and the source, the links "edit this page" and "ask", and where the pages
-are published (GitHub Pages, unless ``html.baseurl`` names another place): canonical links, the addresses in the tags for
-messengers, the sitemap, and the address of the 404 page's style.
+From that one value come the buttons for Colab and the source, the links "edit this page" and "ask", and where the
+pages are published (GitHub Pages, unless ``html.baseurl`` names another place): canonical links, the addresses in the
+tags for messengers, the sitemap, and the address of the 404 page's style.
 """
 
 import re

@@ -16,7 +16,7 @@ def shorten(app, pagename, templatename, context, doctree) -> None:
 
 
 def jointed(html, *prefixes: str) -> str:
-    """``html`` with each dotted name without the first of ``prefixes`` it begins with; it may break after a dot or underscore."""
+    """Take from each name the first of ``prefixes`` that it begins with; it may break after a dot or an underscore."""
 
     def short(match: re.Match) -> str:
         name = match[1]

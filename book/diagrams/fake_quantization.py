@@ -30,23 +30,23 @@ def draw() -> Drawing:
         dashed, the line whose slope the backward pass uses: one inside the range, zero outside.
         """,
     )
-    left, right, conv = 122, 366, 222
-    picture.operation(left, 36, 180, 48, ["weights $w$", "float32, being trained"], BLUE, fill=0.13)
-    picture.rect(left - 94, 80, 188, 112, SOFT, r=10, dash="3 3", width=1)
+    left, right, conv = 126, 370, 222
+    picture.operation(left, 36, 198, 48, ["weights $w$", "float32, being trained"], BLUE, fill=0.13)
+    picture.rect(left - 99, 80, 198, 112, SOFT, r=10, dash="3 3", width=1)
     picture.arrow((left, 60), (left, 92))
-    picture.operation(left, 112, 170, 40, ["quantize", "$q = $clamp(round($w / Δ$))"])
+    picture.operation(left, 112, 180, 40, ["quantize", "$q = $clamp(round($w / Δ$))"])
     picture.arrow((left, 132), (left, 142))
-    picture.operation(left, 162, 170, 40, ["dequantize", "$ŵ = Δ · q$"])
-    picture.arrow((left, 182), (left, conv), (right - 72, conv))
+    picture.operation(left, 162, 180, 40, ["dequantize", "$ŵ = Δ · q$"])
+    picture.arrow((left, 182), (left, conv), (right - 77, conv))
     picture.label((left + right) / 2 + 6, conv - 12, "$ŵ$")
 
     picture.arrow((right, 40), (right, conv - 22))
     picture.label(right, 26, "activations $x̂$")
-    picture.operation(right, conv, 140, 40, "convolution, bias")
+    picture.operation(right, conv, 150, 40, "convolution, bias")
     picture.arrow((right, conv + 20), (right, conv + 38))
-    picture.operation(right, conv + 57, 140, 34, "ReLU")
+    picture.operation(right, conv + 57, 150, 34, "ReLU")
     picture.arrow((right, conv + 74), (right, conv + 101))
-    picture.rect(right - 70, conv + 91, 140, 86, SOFT, r=10, dash="3 3", width=1)
+    picture.rect(right - 75, conv + 91, 150, 86, SOFT, r=10, dash="3 3", width=1)
     picture.operation(right, conv + 117, 120, 28, "quantize")
     picture.arrow((right, conv + 131), (right, conv + 138))
     picture.operation(right, conv + 152, 120, 28, "dequantize")
@@ -54,9 +54,9 @@ def draw() -> Drawing:
     picture.label(right, conv + 230, "$x̂$ of the next layer")
 
     back = {"color": ORANGE, "dash": "5 4"}
-    side = right + 94
-    picture.arrow((right + 16, conv + 206), (side, conv + 206), (side, conv), (right + 72, conv), **back)
-    picture.arrow((right - 72, conv + 12), (12, conv + 12), (12, 36), (left - 92, 36), **back)
+    side = right + 96
+    picture.arrow((right + 16, conv + 206), (side, conv + 206), (side, conv), (right + 77, conv), **back)
+    picture.arrow((right - 77, conv + 12), (12, conv + 12), (12, 36), (left - 101, 36), **back)
     picture.label(left - 20, conv + 28, "gradient, straight through", color=ORANGE, size=TINY)
 
     _plot(picture, 20, 276, 200, 176)

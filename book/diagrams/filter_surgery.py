@@ -91,7 +91,7 @@ def draw() -> Drawing:
     picture.text(at, 20, f"filter {GONE + 1}: −{taken['0.weight']} weights", size=SMALL, color=ORANGE, weight=600)
     picture.arrow((at, 27), (at, first - 4), color=ORANGE)
     picture.text(
-        right + 8, norm + 43, f"−{normalization} numbers", size=SMALL, color=ORANGE, weight=600, anchor="start"
+        right + 5, norm + 43, f"−{normalization} numbers", size=SMALL, color=ORANGE, weight=600, anchor="start"
     )
     picture.text(
         at, bottom + 22, f"kernels that read it: −{taken['3.weight']} weights", size=SMALL, color=ORANGE, weight=600

@@ -46,9 +46,9 @@ def draw() -> Drawing:
     for x, channels in ((-1, one.out_channels), (1, three.out_channels)):
         picture.label(middle + x * below.width / 4, below.top + 10, str(channels), size=TINY)
 
-    picture.operation(middle, 87, 158, 42, ["squeeze 1×1", f"{weights[0]:,} weights, ReLU"], fill=0.04)
-    picture.operation(left.middle - 8, 198, 158, 42, ["expand 1×1", f"{weights[1]:,} weights, ReLU"], fill=0.04)
-    picture.operation(right.middle + 8, 198, 158, 42, ["expand 3×3", f"{weights[2]:,} weights, ReLU"], fill=0.04)
+    picture.operation(middle, 87, 168, 42, ["squeeze 1×1", f"{weights[0]:,} weights, ReLU"], fill=0.04)
+    picture.operation(left.middle - 8, 198, 168, 42, ["expand 1×1", f"{weights[1]:,} weights, ReLU"], fill=0.04)
+    picture.operation(right.middle + 8, 198, 168, 42, ["expand 3×3", f"{weights[2]:,} weights, ReLU"], fill=0.04)
     picture.label(above.right + 18, 40, "input", anchor="start", size=TINY, color=SOFT)
     picture.label(middle, 296, "concatenate", size=TINY, color=SOFT)
     picture.text(middle, 376, f"{sum(weights):,} weights", weight=600, color=ORANGE)

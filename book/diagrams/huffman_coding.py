@@ -116,7 +116,7 @@ def huffman_tree() -> Drawing:
         color = ORANGE if symbol == FOLLOWED else BLUE
         picture.rect(x - 19, y - 17, 38, 34, color, fill=0.22, r=6)
         picture.label(x, y, symbol, weight=600)
-        picture.text(x, y + 34, f"{share[symbol]} %", size=TINY, color=SOFT)
+        picture.text(x, y + 34, f"{share[symbol]}%", size=TINY, color=SOFT)
         picture.text(x, y + 52, word, mono=True, color=ORANGE if symbol == FOLLOWED else INK)
 
     cell, top = 24, 358

@@ -22,8 +22,8 @@ BLUE, ORANGE, GREEN, PURPLE = map(_themed, (palette.BLUE, palette.ORANGE, palett
 SANS = "var(--sans, system-ui, sans-serif)"
 SERIF = "var(--serif, Charter, Georgia, serif)"
 
-TEXT, SMALL, TINY = 15, 14, 13  # sizes; a diagram 480 wide is shown at three quarters on a phone
-LEADING = 17.5  # from line to line
+TEXT, SMALL, TINY = 15.5, 15, 14  # sizes; a diagram 480 wide is shown at seven tenths on a phone
+LEADING = 18  # from line to line
 LINE, HAIR = 1.5, 0.75
 HATCH, DEPTH = 5, 9  # from line to line of a hatched area; of a slab
 WASH, TINT = 0.13, 0.3  # opacities of a color as a background, and of one that must be told from it

@@ -37,7 +37,7 @@ def separable() -> Drawing:
     grouped(picture, above, below)
     show(picture, above)
     show(picture, below)
-    picture.operation(LEFT, (top + bottom) / 2 + 10, 150, 62, ["3×3", "nine places and", "all channels at once"])
+    picture.operation(LEFT, (top + bottom) / 2 + 10, 160, 64, ["3×3", "nine places and", "all channels at once"])
 
     above, between, below = (
         Tensor(RIGHT, y, channels, SCALE)
@@ -51,7 +51,7 @@ def separable() -> Drawing:
         (above.bottom + 44, ["depthwise 3×3", "nine places"]),
         (between.bottom + 44, ["pointwise 1×1", "all channels"]),
     ):
-        picture.operation(RIGHT, y, 124, 42, lines)
+        picture.operation(RIGHT, y, 130, 42, lines)
     picture.text(LEFT, bottom + 50, f"{ordinary:,} weights", weight=600)
     picture.text(RIGHT, bottom + 50, f"{parts[0]:,} + {parts[1]:,}", weight=600, color=ORANGE)
     picture.text(RIGHT, bottom + 72, f"{ordinary / sum(parts):.1f} times fewer", size=SMALL, color=SOFT)
@@ -86,7 +86,7 @@ def inverted() -> Drawing:
     for tensor in (above, between, below):
         show(picture, tensor)
     for tensor, name in ((above, "depthwise 3×3"), (between, "pointwise 1×1")):
-        picture.operation(LEFT, tensor.bottom + 36, 122, 42, [name, "BN, ReLU"])
+        picture.operation(LEFT, tensor.bottom + 36, 128, 42, [name, "BN, ReLU"])
 
     ends, hidden = (ORANGE,), (narrow, expanded, expanded, narrow)
     above, widened, filtered, below = (
@@ -106,7 +106,7 @@ def inverted() -> Drawing:
         (widened, "depthwise 3×3", "BN, ReLU6"),
         (filtered, "project 1×1", "BN, no activation"),
     ):
-        picture.operation(RIGHT, tensor.bottom + 36, 126, 42, [name, after])
+        picture.operation(RIGHT, tensor.bottom + 36, 140, 42, [name, after])
     picture.arrow((RIGHT, below.bottom), (RIGHT, plus - 12))
     join(picture, RIGHT, plus)
     picture.arrow((RIGHT, plus + 12), (RIGHT, plus + 38))

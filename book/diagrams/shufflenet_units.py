@@ -145,7 +145,7 @@ class Branch:
         """The names of the steps, on their wires."""
         for above, below, step in zip(self.tensors, self.tensors[1:], self.steps, strict=False):
             lines = step.split(", ", 1)
-            wide, high = (72, 28) if len(lines) == 1 else (102, 42)
+            wide, high = (72, 28) if len(lines) == 1 else (107, 42)
             picture.operation(above.middle, (above.bottom + below.top) / 2 - 2, wide, high, lines)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kit import BLUE, HAIR, SOFT, TINY, WASH, Drawing
 
 HIGH = 20  # of a slab's front
-THREAD = 20  # between the lines that stand for all of them, at least
+THREAD = 20  # between the ends of the lines that stand for all of them
 NARROW = 6  # of a stripe at least, where channels are too many to draw each
 
 
@@ -61,10 +61,15 @@ def grouped(picture: Drawing, above: Tensor, below: Tensor, colors: Sequence[str
     y0, y1 = above.bottom, below.top
     for color, (x0, x1), (x2, x3) in zip(colors, above.parts(len(colors)), below.parts(len(colors)), strict=True):
         picture.wash([[(x0, y0), (x1, y0), (x3, y1), (x2, y1)]], color)
-        gaps = min(5, max(1, round(max(x1 - x0, x3 - x2) / THREAD)))
-        starts, ends = ([a + i / gaps * (b - a) for i in range(gaps + 1)] for a, b in ((x0, x1), (x2, x3)))
+        starts, ends = _spread(x0, x1), _spread(x2, x3)
         threads = [f"M{start:.1f} {y0:.0f}L{end:.1f} {y1:.0f}" for start in starts for end in ends]
         picture.path("".join(threads), color, width=HAIR, opacity=0.45)
+
+
+def _spread(x0: float, x1: float) -> list[float]:
+    """From two to six points, where the threads end."""
+    gaps = min(5, max(1, round((x1 - x0) / THREAD)))
+    return [x0 + i / gaps * (x1 - x0) for i in range(gaps + 1)]
 
 
 def each_alone(picture: Drawing, above: Tensor, below: Tensor) -> None:

@@ -3,10 +3,10 @@
     python book/tools/minutes.py            write them
     python book/tools/minutes.py --check    only name the chapters whose minutes are not those of the rule
 
-A minute for 200 words, for a code cell that is to be read, for nothing else a fraction; three for a boxed result, five for
-an explorer. What is folded (``<details>``, claims, what stands before the objectives) is for a second reading and not
-counted, nor are exercises and quiz. A section that shows its minutes, ``## The method: … (8 min)``, gets its own; the line
-under the title, ``*40 minutes to read and run. …*``, their sum.
+A minute for 200 words and for a code cell that is to be read, three for a boxed result, five for an explorer. What is
+folded (``<details>``, claims, code that shows nothing, what stands before the objectives) is for a second reading and
+not counted, nor are exercises and quiz. A section that shows its minutes, ``## The method: … (8 min)``, gets its own;
+the line under the title, ``*40 minutes to read and run. …*``, their sum.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def of_text(text: str) -> float:
 
 
 def of_code(cell: dict) -> int:
-    if FOLDED_CELLS & set(cell["metadata"].get("tags", ())):
+    tags = set(cell["metadata"].get("tags", ()))
+    if tags & FOLDED_CELLS or ("hide-input" in tags and not cell.get("outputs")):
         return 0
     outputs = [output.get("data", {}) for output in cell.get("outputs", ())]
     return EXPLORER if any(WIDGET in data for data in outputs) else CODE_CELL

@@ -1,8 +1,9 @@
 """Real filters in one bit or two: signs and a scale. Chapter 08.
 
-The computation is in ``binary_filter.mjs``; the product of signs, bit by bit, is in `xnor_popcount`. The scale of signs is that of Rastegari et al., "XNOR-Net", ECCV 2016,
-arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and scale of signs with zeros are those of Li, Zhang,
-Liu, "Ternary weight networks", arXiv 1605.04711 (`compress_lib.binary.ternary`).
+The computation is in ``binary_filter.mjs``; the product of signs, bit by bit, is in `xnor_popcount`. The scale of signs
+is that of Rastegari et al., "XNOR-Net", ECCV 2016, arXiv 1603.05279 (`compress_lib.binary.binarization`); threshold and
+scale of signs with zeros are those of Li, Zhang, Liu, "Ternary weight networks", arXiv 1605.04711
+(`compress_lib.binary.ternary`).
 """
 
 from collections.abc import Mapping
@@ -35,8 +36,8 @@ def explorer(
 
     W is nearest to αB with the signs B of W (that of 0 is +1) and α = mean ``|W|``, or, where weights up to Δ = 0.7
     mean ``|W|`` become 0, with the mean of the other magnitudes, filter by filter: ``binarize.scale`` and
-    ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), which for
-    signs is ``xnor.XnorConv2d`` with ``input_scale=True``.
+    ``ternary.ternary(weight, per_filter=True)``. With K = mean ``|x|`` over the patch, x·W ≈ α K (sign x · B), which
+    for signs is ``xnor.XnorConv2d`` with ``input_scale=True``.
 
     Parameters
     ----------

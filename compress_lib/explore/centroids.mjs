@@ -122,7 +122,7 @@ export function prepare(data, name) {
     const line = new Line(values);
     const rms = Math.sqrt(values.reduce((a, w) => a + w * w, 0) / values.length);
     const found = STARTS.map((init) => [init, new Map(data.ks.map((k) => [k, solve({ line, drawn: layer.drawn }, k, init)]))]);
-    known.set(name, { ...layer, count: values.length, rms, found: Object.fromEntries(found) });
+    known.set(name, { ...layer, line, count: values.length, rms, found: Object.fromEntries(found) });
   }
   return known.get(name);
 }
@@ -161,7 +161,7 @@ function histogram({ name, values, count }, { centroids }, format) {
 /** What the start of k-means decides. */
 export function predict(data) {
   const [{ name }] = data.layers;
-  const setting = (init) => ({ k: 64, init, weights: name });
+  const setting = (init) => ({ k: 64, init, weights: name, ...(data.steps && { step: data.steps.at(-1) }) });
   const least = (at) => STARTS.reduce((best, init, i) => (at(setting(init)).worst < at(setting(STARTS[best])).worst ? i : best), 0);
   return {
     question: "With 64 centroids, from which start is the largest change of any single weight the smallest?",
@@ -172,10 +172,21 @@ export function predict(data) {
   };
 }
 
+/** k-means as far as the slider lets it go; its last value, or none, is the fixed point. */
+function reached(data, layer, { k, init, step }) {
+  const end = layer.found[init].get(k);
+  const unlimited = step === undefined || step === data.steps.at(-1);
+  const found = unlimited || step >= end.steps ? end : solve(layer, k, init, step);
+  return { ...found, end, unlimited };
+}
+
+/** The steps from the start to the fixed point, one after the other. */
+export const play = { control: "step", interval: 400 };
+
 export function compute(data, state, format) {
   const layer = prepare(data, state.weights);
   const { k, init } = state;
-  const now = layer.found[init].get(k);
+  const now = reached(data, layer, state);
   const bits = Math.ceil(Math.log2(k));
   const code_bytes = Math.ceil((layer.count * bits) / 8);
   const codebook_bytes = FLOAT * k;
@@ -191,9 +202,15 @@ export function compute(data, state, format) {
   const sentence =
     `${k} centroids for the ${format.count(layer.count)} weights of ${layer.name}: ` +
     `RMS error ${format.number(rmse)}, ${format.percent(rmse / layer.rms)} of the RMS weight, and ${format.times(ratio)} smaller.`;
+  const some = (count) => `${format.count(count)} step${count === 1 ? "" : "s"}`;
+  const settled = {
+    before: `This is after ${some(steps)} from the ${init} start; they settle after ${format.count(now.end.steps)}`,
+    within: `Of at most ${format.count(state.step)} steps from the ${init} start, ${format.count(steps)} are enough to settle`,
+    end: `They settle after ${some(steps)} from the ${init} start`,
+  }[steps < now.end.steps ? "before" : now.unlimited ? "end" : "within"];
   const spoken = `${k} centroids, RMS error ${format.number(rmse)}`;
   const details =
-    `They settle after ${format.count(steps)} step${steps === 1 ? "" : "s"} from the ${init} start (RMS error ${others.join(", ")}). ` +
+    `${settled} (RMS error ${others.join(", ")}). ` +
     `Codes of ${bits} bit${bits === 1 ? "" : "s"} and ${k} floats take ${format.bytes(nbytes)} in place of ${format.bytes(float_bytes)}.${rest}`;
 
   const log = (values) => values.map((value) => Math.log10(value));

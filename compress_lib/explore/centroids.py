@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+STEPS = (*range(11), 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # the last: to the fixed point
 STARTS = {"linear": "o-", "density": "s--", "random": "^:"}
 
 
@@ -44,7 +45,7 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
     -------
     Explorer
         With ``results`` rmse, worst (largest change of a weight), relative (rmse ÷ root mean square of the weights),
-        steps (in which centroids moved), code_bytes (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes
+        steps (in which centroids moved, as many as the slider allows; its last value allows all), code_bytes (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes
         (their sum), float_bytes and ratio = float_bytes ÷ nbytes, which for n weights and k = 2^j is ``r = n b / (n
         log2 k + k b)`` with b = 32. All are of the weights that are not zero; where those are is not counted.
 
@@ -59,6 +60,7 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
     first, values = next(iter(weights.items()))
     controls = [
         slider("k", "centroids, k", KS, k),
+        slider("step", "steps of k-means, at most", STEPS, STEPS[-1]),
         choice("init", "start", list(STARTS), init),
         choice("weights", "weights", list(weights), first),
     ]
@@ -67,7 +69,7 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
         "centroids",
         controls=controls,
         title="How many values does a layer need?",
-        data={"ks": list(KS), "layers": layers},
+        data={"ks": list(KS), "steps": list(STEPS), "layers": layers},
         fallback=lambda: _figure(first, kept[kept != 0], k, init, seed),
         alt=(
             f"Left, a histogram of the weights of {first} with {k} centroids, found from the {init} start, as ticks. "

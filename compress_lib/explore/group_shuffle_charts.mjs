@@ -1,7 +1,7 @@
 // The wiring diagram of the shuffle explorer, a chart type that it alone needs. Chapter 15.
 // This text continues that of charts.mjs: it uses its functions and adds to its CHARTS.
 
-const WIRING = { left: 50, top: 40, tallest: 96, bottom: 40, milliseconds: 500, label: 20 };
+const WIRING = { left: 58, top: 40, tallest: 96, bottom: 40, milliseconds: 500, label: 20 };
 const wiringsShown = new WeakMap(); // what a reader sees now, by chart.owner; the next diagram moves on from there
 
 /** The heights of the diagram, of a layer and of what lies between two: the same diagram for any number of layers. */

@@ -58,9 +58,9 @@ def explorer(
             raise ValueError(f"roofline must have limits above 0, got {roofline}")
         data["roofline"] = limits | {"threads": roofline.threads}
     controls = [
-        slider("size", "image height = width", [1, 7, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128, 224], size, "px"),
-        slider("channels_in", "input channels M", CHANNELS, channels_in),
-        slider("channels_out", "output channels N", CHANNELS, channels_out),
+        slider("size", "image size", [1, 7, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128, 224], size, "px"),
+        slider("channels_in", "inputs M", CHANNELS, channels_in),
+        slider("channels_out", "outputs N", CHANNELS, channels_out),
         slider("kernel", "kernel K", [1, 2, 3, 5, 7, 9, 11], kernel),
         slider("stride", "stride", [1, 2, 3, 4], stride),
         slider("groups", "groups", [1, 2, 3, 4, 8, 16, 20, 32, 64, 128, 256, 512, 1024], groups),

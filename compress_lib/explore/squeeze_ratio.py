@@ -70,7 +70,7 @@ def explorer(
     ordered = sorted(zip(map(float, accuracies), scores, strict=True))
     controls = [
         slider("ratio", "squeeze ratio SR", RATIOS, squeeze_ratio),
-        slider("percent", "3×3 among the expand filters", PERCENTS, percent_3x3, "%"),
+        slider("percent", "3×3 of the expand filters", PERCENTS, percent_3x3, "%"),
         choice("fire", "fire module", FIRES, fire),
     ]
     figure, numbers = _figure()

@@ -51,11 +51,11 @@ def explorer(
         If an argument is not one of its slider's values.
     """
     controls = [
-        slider("channels_in", "input channels M", CHANNELS, channels_in),
-        slider("channels_out", "output channels N", CHANNELS, channels_out),
+        slider("channels_in", "inputs M", CHANNELS, channels_in),
+        slider("channels_out", "outputs N", CHANNELS, channels_out),
         slider("towers", "towers t", TOWERS, towers),
         slider("kernel", "kernel k", KERNELS, kernel),
-        slider("size", "feature map height = width", SIZES, size, "px"),
+        slider("size", "map size", SIZES, size, "px"),
     ]
     return Explorer(
         "towers",

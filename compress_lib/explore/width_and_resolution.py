@@ -73,8 +73,8 @@ def explorer(
     model = _network(1.0)
     shapes = _shapes(model)
     controls = [
-        slider("alpha", "width multiplier α", ALPHAS, alpha),
-        slider("size", "image height = width", SIZES, size, "px"),
+        slider("alpha", "width α", ALPHAS, alpha),
+        slider("size", "image size", SIZES, size, "px"),
         choice("block", "block", list(range(1, len(shapes["blocks"]) + 1)), block),
         choice("convolutions", "convolutions", [SEPARABLE, FULL], convolutions),
         choice("kernel", "their kernel K", KERNELS, kernel),

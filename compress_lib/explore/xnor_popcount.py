@@ -1,7 +1,8 @@
-"""The product of two rows of signs, bit by bit: XNOR, then count the ones. Chapter 08; the page is ``xnor_popcount.mjs``.
+"""The product of two rows of signs, bit by bit: XNOR, then count the ones. Chapter 08.
 
-Courbariaux, Hubara et al., "Binarized neural networks", NIPS 2016, arXiv 1602.02830, section 1.3. The bits are those
-that `compress_lib.ops` packs, the products those of its `binary_conv2d`.
+The computation is in ``xnor_popcount.mjs``, the drawing in ``xnor_popcount_charts.mjs``. Courbariaux, Hubara et al.,
+"Binarized neural networks", NIPS 2016, arXiv 1602.02830, section 1.3. The bits are those that `compress_lib.ops` packs,
+the products those of its `binary_conv2d`.
 """
 
 from collections.abc import Mapping
@@ -59,13 +60,14 @@ def explorer(filters: Mapping[str, np.ndarray], patch: np.ndarray, *, word: int 
         raise ValueError(f"patch must have at most {WORD} channels or a multiple of {WORD}, got {channels}")
     size = min(WORD, channels)
     words = {name: _bytes(values) for name, values in given.items()}
-    count = len(words[next(iter(words))])
+    first = next(iter(words))
+    count = len(words[first])
     return Explorer(
         "xnor_popcount",
         controls=[
             slider("bits", "pairs of bits compared", range(size + 1), bits),
             *([slider("word", "word", range(1, count + 1), word)] if count > 1 else []),
-            choice("filter", "filter", list(given), next(iter(given))),
+            choice("filter", "filter", list(given), first),
         ],
         title="A product without multiplying",
         data={
@@ -74,10 +76,11 @@ def explorer(filters: Mapping[str, np.ndarray], patch: np.ndarray, *, word: int 
             "size": size,
             "kernel": kernel,
         },
-        fallback=lambda: _figure(next(iter(words)), _bits(patch)[:size], _bits(given[next(iter(given))])[:size]),
+        fallback=lambda: _figure(first, _bits(patch)[:size], _bits(given[first])[:size]),
         alt=(
-            f"Three rows of {size} bits: the signs of the input, the signs of a filter, and their XNOR, which is 1 where "
-            f"the two are equal. The ones of the third row are counted: twice their number minus {size} is the product."
+            f"Three rows of {size} bits: the signs of the input, the signs of a filter, and their XNOR, which is 1 "
+            f"where the two are equal. The ones of the third row are counted: twice their number minus {size} is the "
+            f"product."
         ),
     )
 
@@ -108,5 +111,6 @@ def _figure(name: str, x: np.ndarray, w: np.ndarray) -> "Figure":
             axis.text(column, row, int(bit), ha="center", va="center", fontsize=7, color="white" if bit else "black")
     axis.set_yticks(range(3), ["sign x", "sign w", "XNOR"])
     axis.set_xticks([])
-    axis.set_title(f"{name}: {same.sum()} ones, 2 · {same.sum()} − {len(same)} = {2 * same.sum() - len(same)}", fontsize=10)
+    ones, pairs = same.sum(), len(same)
+    axis.set_title(f"{name}: {ones} ones, 2 · {ones} − {pairs} = {2 * ones - pairs}", fontsize=10)
     return figure

@@ -18,8 +18,6 @@ from compress_lib.figures.palette import (
 from compress_lib.figures.plots import dot_plot, label_lines, matrix
 from compress_lib.figures.style import use_book_style
 
-COLOURS = COLORS  # the chapters' name for them until they are executed again
-
 __all__ = [
     "BLUE",
     "COLORS",

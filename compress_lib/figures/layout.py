@@ -32,12 +32,12 @@ def laid_out(figure: Figure, width: float) -> Figure:
     plt.close(figure)  # pyplot would show the copy too
     figure.dpi = 72  # one pixel is one point, as in the SVG
     figure.patch.set_gid("ground")
-    if width == PHONE:
-        rearranged(figure, width)
-    figure.set_figwidth(min(width, figure.get_figwidth()))
     for axis in figure.axes:
         _quiet(axis)
         readable_numbers(axis)
+    if width == PHONE:
+        rearranged(figure, width)
+    figure.set_figwidth(min(width, figure.get_figwidth()))
     names = {axis: _named_above(axis) for axis in figure.axes if _has_vertical_name(axis)}
     pad = 2 * GAP + next(iter(names.values())).get_window_extent().height if names else GAP
     titles = {axis: axis.set_title(axis.get_title("left"), loc="left", pad=pad) for axis in figure.axes}

@@ -1,5 +1,6 @@
 """A figure rearranged for a phone: panels below each other, legends below them all."""
 
+import textwrap
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 __all__ = ["has_numbers", "rearranged"]
 
 TALLEST = 2.4  # inches, of a panel that has others below it
-LONG = 18  # letters; shorter names stand in two columns
+LONG = 18  # letters; longer names are broken, and a legend of them has one column
 ROW = 0.2  # inches, of a legend
 
 
@@ -23,9 +24,11 @@ def rearranged(figure: Figure, width: float) -> None:
             _regrid(figure, rows, 1)
     elif plain and rows == 1 and columns > 2:
         _regrid(figure, rows, 2)
-    else:  # pictures need no scale: they shrink
+    elif any(axis.images for axis in figure.axes):  # they shrink; what is drawn and written keeps its room
         figure.set_figheight(figure.get_figheight() * width / figure.get_figwidth())
     figure.set_figwidth(width)
+    for axis in figure.axes:
+        _short_names(axis)
     _legends_below(figure)
 
 
@@ -51,6 +54,13 @@ def _say_what_was_shared(axis: Axes) -> None:
     beside_x, beside_y = axis.get_shared_x_axes().get_siblings(axis), axis.get_shared_y_axes().get_siblings(axis)
     axis.set_xlabel(axis.get_xlabel() or max(other.get_xlabel() for other in beside_x))
     axis.set_ylabel(axis.get_ylabel() or max(other.get_ylabel() for other in beside_y))
+
+
+def _short_names(axis: Axes) -> None:
+    """Names of rows in lines that leave the data most of the width."""
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    if any(len(name) > LONG for name in names):
+        axis.set_yticks(axis.get_yticks(), [textwrap.fill(name, LONG) for name in names])
 
 
 def _legends_below(figure: Figure) -> None:

@@ -91,7 +91,7 @@ def test_text_is_inside_large_enough_and_nowhere_on_other_text(browser):
         assert width <= 480
         for words, left, top, right, bottom, size in picture["texts"]:
             assert 0 <= left and right <= width and 0 <= top and bottom <= height, (picture["name"], words)
-            assert size >= 13, (picture["name"], words)
+            assert size >= 14, (picture["name"], words)
         for (one, a0, b0, a1, b1, _), (other, c0, d0, c1, d1, _) in combinations(picture["texts"], 2):
             apart = a1 <= c0 + 1 or c1 <= a0 + 1 or b1 <= d0 + 5 or d1 <= b0 + 5  # boxes are higher than their letters
             assert apart, (picture["name"], one, other)

@@ -327,19 +327,19 @@ def test_the_bytes_on_the_page_are_those_of_the_files_that_the_chapter_wrote(ope
             assert numbers(root)["nbytes"] == int(expected.replace(",", ""))
 
 
-def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
-    _, root, traits = opened("binary_filter")
+def patch_of_the_chapter():
+    """What features.20 of vgg-small sees at one place of the first test image."""
     vgg = zoo.load("vgg-small")
     with torch.no_grad():
-        patch = vgg.features[:19](data.normalize(data.fashion_mnist("test")[0][:1]))[:, :, 2:5, 2:5]
+        return vgg, vgg.features[:19](data.normalize(data.fashion_mnist("test")[0][:1]))[:, :, 2:5, 2:5]
+
+
+def test_the_scales_on_the_page_are_the_librarys(opened):
+    _, root, traits = opened("binary_filter")
+    vgg, patch = patch_of_the_chapter()
     for index in (0, 7, 21):
         weight = vgg.features[20].weight.detach()[index : index + 1]
-        state = {
-            "filter": f"features.20, filter {index}",
-            "weights": "binary",
-            "percent": 100,
-            "elements": patch.numel(),
-        }
+        state = {"filter": f"features.20, filter {index}", "weights": "binary", "percent": 100}
         choose(root, traits, state)
         shown = numbers(root)
         assert shown["signs"] == ops.binary_conv2d(patch, ops.pack_conv_weight(weight), 64, 3).item()
@@ -348,6 +348,15 @@ def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
         choose(root, traits, state | {"weights": "ternary"})
         kept, alpha = ternary.approximate(weight, per_filter=True)
         assert (numbers(root)["kept"], numbers(root)["alpha"]) == (kept.sum(), pytest.approx(alpha.item(), rel=1e-5))
+
+
+def test_the_signs_on_the_page_multiply_to_what_the_kernels_give(opened):
+    _, root, traits = opened("xnor_popcount")
+    vgg, patch = patch_of_the_chapter()
+    for index in (0, 7, 21):
+        weight = vgg.features[20].weight.detach()[index : index + 1]
+        choose(root, traits, {"filter": f"features.20, filter {index}", "word": 9, "bits": 64})
+        assert numbers(root)["dot"] == ops.binary_conv2d(patch, ops.pack_conv_weight(weight), 64, 3).item()
 
 
 def test_compact_networks_on_the_pages_are_the_librarys(opened):

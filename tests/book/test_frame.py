@@ -1,4 +1,4 @@
-"""The frame around the text, as a reader uses it: each control does something, at every width, by pointer and by keyboard."""
+"""The frame around the text: each control does something, at every width, by pointer and by keyboard."""
 
 import pytest
 from browsing import new_page, settle, watch

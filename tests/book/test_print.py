@@ -13,9 +13,13 @@ FRAME = [
     ".bd-footer-content",
 ]
 
-CUT = """() => [...document.querySelectorAll("article *")].filter((e) => e.checkVisibility() && !e.matches("span.math, .math *, svg *") && (
-    e.clientWidth && e.scrollWidth > e.clientWidth + 2 && getComputedStyle(e).overflowX !== "visible"
-    || e.getBoundingClientRect().right > innerWidth + 1)).map((e) => e.outerHTML.slice(0, 120))"""
+CUT = """() => [...document.querySelectorAll("article *")]
+    .filter((e) => e.checkVisibility() && !e.matches("span.math, .math *, svg *"))
+    .filter((e) => {
+        const cuts = e.clientWidth && getComputedStyle(e).overflowX !== "visible";
+        return cuts && e.scrollWidth > e.clientWidth + 2 || e.getBoundingClientRect().right > innerWidth + 1;
+    })
+    .map((e) => e.outerHTML.slice(0, 120))"""
 LIGHTNESS = """(color) => { const [r, g, b] = color.match(/[\\d.]+/g).map(Number); return (r + g + b) / 765 }"""
 
 

@@ -30,19 +30,12 @@ displays = module(ROOT / "book" / "_extensions" / "displays.py")
 sidebars = module(ROOT / "book" / "_extensions" / "sidebars.py")
 
 
-@pytest.fixture(scope="module")
-def soups(site, pages):
-    """The pages without their scripts: the state of the explorers would take minutes to parse."""
-    scripts = re.compile(r"<(script|svg)\b.*?</\1>", re.DOTALL)
-    return {
-        page: BeautifulSoup(scripts.sub("", (site / page).read_text(encoding="utf-8")), "html.parser") for page in pages
-    }
-
-
 def raw_tex(soup) -> list[str]:
     """Where a reader, a tooltip or a screen reader would meet a dollar or a TeX delimiter."""
     texts = soup.find_all(string=re.compile(r"\$|\\[()\[\]]"))
-    words = [text for text in texts if not any(tag.name in NO_TEXT or "math" in tag.get("class", ()) for tag in text.parents)]
+    words = [
+        text for text in texts if not any(tag.name in NO_TEXT or "math" in tag.get("class", ()) for tag in text.parents)
+    ]
     words += [tag[name] for name in ("title", "alt", "aria-label", "content") for tag in soup.select(f"[{name}]")]
     return [" ".join(word.split())[:100] for word in words if re.search(r"\$|\\[()\[\]]", word)]
 
@@ -53,7 +46,9 @@ def test_no_page_shows_tex(soups):
 
 
 def test_tex_would_be_seen():
-    soup = BeautifulSoup(r"<p>a $b$ <code>$c</code> <i title='\(d\)'>e</i> <span class=math>\(f\)</span></p>", "html.parser")
+    soup = BeautifulSoup(
+        r"<p>a $b$ <code>$c</code> <i title='\(d\)'>e</i> <span class=math>\(f\)</span></p>", "html.parser"
+    )
     assert raw_tex(soup) == ["a $b$", r"\(d\)"]
 
 
@@ -72,7 +67,9 @@ def test_a_formula_may_follow_its_sentence(markdown, kinds):
     document = publish_doctree(markdown, parser=Parser(), settings_overrides=options)
     displays.SplitParagraphs(document).apply()
     assert [type(node).__name__ for node in document[0]] == kinds
-    assert "$" not in "".join(text for node in document[0] if isinstance(node, nodes.paragraph) for text in node.astext())
+    assert "$" not in "".join(
+        text for node in document[0] if isinstance(node, nodes.paragraph) for text in node.astext()
+    )
     assert all(node.astext().strip("$ \n").startswith("a = b") for node in document.findall(nodes.math_block))
 
 
@@ -100,7 +97,7 @@ def test_no_page_speaks_of_a_missing_chapter_as_if_it_were_there(soups):
 
 
 def cell(kind, source, tags=(), widget=False):
-    outputs = [{"output_type": "display_data", "data": {minutes.WIDGET: {}}}] if widget else []
+    outputs = [{"output_type": "display_data", "data": {minutes.WIDGET: {}} if widget else {}}]
     return {"cell_type": kind, "source": [source], "metadata": {"tags": list(tags)}, "outputs": outputs}
 
 
@@ -112,10 +109,13 @@ def chapter():
         cell("markdown", "# 1. Title\n\n**A promise.**\n\n*7 minutes to read and run. Prerequisites: none.*"),
         cell("code", "set_up()"),
         cell("markdown", "## Objectives\n\none"),
-        cell("markdown", "## The problem: a lot (1 min)\n\n" + "word " * 390 + "$a + b + c$ and $$d + e$$\n\n" + folded),
+        cell(
+            "markdown", "## The problem: a lot (1 min)\n\n" + "word " * 390 + "$a + b + c$ and $$d + e$$\n\n" + folded
+        ),
         cell("markdown", "## The derivation (9 min)\n\n> **Result 1.1.** " + "word " * 500),
         cell("code", "assert result()"),
         cell("code", "print('claim: True')", tags=["claims"]),
+        cell("code", "prepare()", tags=["hide-input"]) | {"outputs": []},
         cell("code", "plot()", tags=["hide-input"]),
         cell("markdown", "## Predict, explore, reveal (1 min)"),
         cell("code", "explorer()", widget=True),

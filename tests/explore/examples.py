@@ -90,4 +90,9 @@ def squeeze_ratio(build, rng):
 
 
 def width_and_resolution(build, rng):
-    return build(alpha=0.75, size=160)
+    kinds = ("depthwise separable", "full")
+    return build(alpha=0.75, size=160, accuracies={kind: {0.5: rng.random(2), 1: rng.random(2)} for kind in kinds})
+
+
+def network_cost(build, rng):
+    return build(roofline=cost.Roofline(50e9, 20e9, threads=1))

@@ -20,13 +20,18 @@ def states_of(widget, count: int, seed: int = 0) -> list[dict]:
 
 def standalone(widget, theme: str = "light") -> str:
     """HTML with the static figure, the saved state and the host script, in the book's text width."""
-    stored = json.dumps({"state": {"one": {"state": widget.get_state()}}}).replace("</", "<\\/")
+    figure = f'<img alt="{widget.alt}" src="data:image/png;base64,{widget._fallback}">'
+    return page_of(widget.get_state(), theme, figure)
+
+
+def page_of(traits: dict, theme: str = "light", figure: str = "") -> str:
+    """The same of what a notebook has stored."""
+    stored = json.dumps({"state": {"one": {"state": traits}}}).replace("</", "<\\/")
     return f"""<!doctype html>
 <html lang="en" data-theme="{theme}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>An explorer</title>
 <style>body {{ margin: 8px auto; max-width: 760px; background: {"#fff" if theme == "light" else "#121212"} }}</style>
-<main><div class="explorer-place" data-model-id="one">
-<img alt="{widget.alt}" src="data:image/png;base64,{widget._fallback}"></div></main>
+<main><div class="explorer-place" data-model-id="one">{figure}</div></main>
 <script type="application/vnd.jupyter.widget-state+json">{stored}</script>
 <script>{HOST.read_text(encoding="utf-8")}</script></html>"""
 

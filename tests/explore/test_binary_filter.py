@@ -40,9 +40,10 @@ def page(browser):
     page.close()
 
 
-def computed(page, widget, states, parts=("sentence", "results")):
+def computed(page, widget, states, parts=("sentence", "details", "results")):
     body = """return argument[0].map((state) => {
         const answer = module.compute(data, state, format);
+        answer.tables = answer.tables();
         return Object.fromEntries(argument[1].map((part) => [part, answer[part]]));
     });"""
     return inside(page, widget, body, [states, parts])
@@ -55,11 +56,6 @@ def defined(weight, kind):
     return np.where(weight >= 0, 1, -1) * kept, magnitude[kept].mean()
 
 
-def in_order(array):
-    """Place by place of the kernel, all channels of each."""
-    return np.concatenate([array[:, r, c] for r in range(array.shape[1]) for c in range(array.shape[2])])
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_number_is_that_of_its_definition(page, shape):
     filters, patch = example(shape)
@@ -67,23 +63,21 @@ def test_every_number_is_that_of_its_definition(page, shape):
     states = states_of(widget, 300)
     x = np.float32(patch).astype(np.float64)
     for state, answer in zip(states, computed(page, widget, states), strict=True):
-        found, so_far = answer["results"], state["elements"]
+        found = answer["results"]
         w = np.float32(filters[state["filter"]]).astype(np.float64)
         b, best = defined(w, state["weights"])
         alpha = state["percent"] / 100 * best
         assert found["alpha"] == pytest.approx(alpha)
         assert found["error"] == pytest.approx(np.square(w - alpha * b).sum() / np.square(w).sum())
         assert found["kept"] == np.count_nonzero(b)
-        xs, ws, bs = (in_order(array)[:so_far] for array in (x, w, b))
-        signs = np.where(xs >= 0, 1, -1)
-        assert found["agree"] == (signs == bs).sum()
-        assert found["signs"] == (signs * bs).sum() == 2 * found["agree"] - np.count_nonzero(bs)
-        assert found["exact"] == pytest.approx((xs * ws).sum())
-        assert found["real_input"] == pytest.approx(alpha * (xs * bs).sum())
-        assert found["scaled"] == pytest.approx(alpha * np.abs(x).mean() * (signs * bs).sum())
-        words = f"2{NBSP}·{NBSP}{found['agree']} − {np.count_nonzero(bs)} = {found['signs']}".replace("-", "−")
-        assert words in answer["sentence"]
-        assert ("least that any α leaves" in answer["sentence"]) == (state["percent"] == 100)
+        signs = np.where(x >= 0, 1, -1)
+        assert found["signs"] == (signs * b).sum()
+        assert found["exact"] == pytest.approx((x * w).sum())
+        assert found["real_input"] == pytest.approx(alpha * (x * b).sum())
+        assert found["scaled"] == pytest.approx(alpha * np.abs(x).mean() * (signs * b).sum())
+        assert ("least that any α leaves" in answer["details"]) == (state["percent"] == 100)
+        assert ("the least of all α" in answer["sentence"]) == (state["percent"] == 100)
+        assert len(answer["sentence"]) <= 150
 
 
 def test_no_scale_of_the_slider_does_better_than_the_best(page):
@@ -118,14 +112,14 @@ def test_the_end_is_the_output_of_the_layers(page, channels):
         "ternary": 2 * ops.pack_conv_weight(weight[:1]).nbytes + 4,
     }
     for kind, output in outputs.items():
-        states = [widget.state | {"filter": name, "weights": kind, "elements": x.numel()} for name in filters]
+        states = [widget.state | {"filter": name, "weights": kind} for name in filters]
         answers = computed(page, widget, states, ("results", "tables"))
         found = [answer["results"]["scaled"] for answer in answers]
         assert found == pytest.approx(output.tolist(), rel=1e-5, abs=1e-6)
         exact = [answer["results"]["exact"] for answer in answers]
         assert exact == pytest.approx((x.flatten(1) @ weight.flatten(1).T).flatten().tolist(), rel=1e-4, abs=1e-4)
         assert {answer["results"]["nbytes"] for answer in answers} == {nbytes[kind]}
-        rows = answers[0]["tables"][1]["rows"]
+        rows = answers[0]["tables"][0]["rows"]
         assert [row[0] for row in rows] == list(filters)
         for row, answer in zip(rows, answers, strict=True):
             shown = [float(text.replace("−", "-")) for text in row[1:]]
@@ -133,50 +127,12 @@ def test_the_end_is_the_output_of_the_layers(page, channels):
             assert shown == pytest.approx(real, rel=6e-3)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_table_has_the_bits_of_the_packed_words(page, shape):
-    """Joined, the rows of each word are the bits that `ops.pack_conv_weight` makes, and their XNOR is counted."""
-    filters, patch = example(shape)
-    widget = binary_filter.explorer(filters, patch)
-    channels, _, columns = shape
-    ends = [p + min(c + 64, channels) for p in range(0, patch.size, channels) for c in range(0, channels, 64)]
-    states = [
-        widget.state | {"filter": name, "weights": kind, "elements": end}
-        for name in ("normal", "zeros")
-        for kind in binary_filter.WEIGHTS
-        for end in ends
-    ]
-    for state, answer in zip(states, computed(page, widget, states, ("results", "tables")), strict=True):
-        index = ends.index(state["elements"])
-        place, word = divmod(index, -(-channels // 64))
-        row, column = divmod(place, columns)
-        table = answer["tables"][0]
-        assert table["caption"].startswith(f"Word {index + 1} of {len(ends)}, kernel place ({row}, {column})")
-        of_x, of_w, same = ("".join(bits[i] for bits in table["rows"]) for i in (1, 2, 3))
-        weight = torch.tensor(filters[state["filter"]]).float()
-        packed = [
-            ops.pack_conv_weight(t[None])[0, row, column, word].item() for t in (torch.tensor(patch).float(), weight)
-        ]
-        for text, number in zip((of_x, of_w), packed, strict=True):
-            bits = [number >> i & 1 for i in range(len(text))]
-            assert all(shown in (str(bit), "\u2012") for shown, bit in zip(text, bits, strict=True))
-        first = 64 * word
-        kept = defined(weight.numpy().astype(np.float64), state["weights"])[0][first : first + 64, row, column] != 0
-        assert [character != "\u2012" for character in of_w] == kept.tolist()
-        expected = ["\u2012" if b == "\u2012" else str(int(a == b)) for a, b in zip(of_x, of_w, strict=True)]
-        assert list(same) == expected
-        assert table["rows"][-1][4] == answer["results"]["agree"]
-        before = table["rows"][0][4] - table["rows"][0][3].count("1")
-        assert before == (answer["results"]["agree"] - same.count("1"))
-        assert table["rows"][0][0] == (f"{first}–{min(first + 8, channels) - 1}" if channels - first > 1 else first)
-
-
-def test_the_charts_hold_the_weights_the_errors_and_the_sums(page):
+def test_the_charts_hold_the_weights_the_errors_and_what_is_lost(page):
     filters, patch = example((20, 2, 3))
     widget = binary_filter.explorer(filters, patch)
     states = states_of(widget, 60, seed=1)
     for state, answer in zip(states, computed(page, widget, states, ("results", "charts")), strict=True):
-        histogram, errors, pictures, sums = answer["charts"]
+        histogram, errors, pictures = answer["charts"]
         w = np.float32(filters[state["filter"]]).astype(np.float64)
         edges, counts = np.array(histogram["edges"]), np.array(histogram["values"])
         assert counts.sum() == w.size and edges[0] == -edges[-1] and edges[-1] >= np.abs(w).max()
@@ -192,29 +148,50 @@ def test_the_charts_hold_the_weights_the_errors_and_the_sums(page):
             assert curves[i]["y"] == pytest.approx(expected)
             assert least["x"][i] == pytest.approx(best) and least["y"][i] == pytest.approx(min(curves[i]["y"]))
         assert errors["marker"] == {"x": answer["results"]["alpha"], "label": "here", "y": [answer["results"]["error"]]}
-        assert sums["marker"]["y"] == [answer["results"][name] for name in ("exact", "real_input", "scaled")]
-        assert sums["series"][0]["y"][-1] == pytest.approx((np.float32(patch).astype(float) * w).sum())
-        assert all(series["x"][-1] == w.size and series["y"][0] == 0 for series in sums["series"])
-        word = max(0, -(-state["elements"] // 20) - 1)
-        row, column = divmod(word, 3)
         b, _ = defined(w, state["weights"])
-        values = {image["label"]: np.array(image["values"]) for image in pictures["images"]}
-        assert values["x"][:20] == pytest.approx(patch[:, row, column] / (3 * np.abs(patch).mean()), rel=1e-6)
-        assert (values["sign x"][:20] == np.where(patch[:, row, column] >= 0, 1, -1)).all()
-        assert (np.sign(values["W"][:20]) == np.sign(w[:, row, column])).all()
-        assert (np.sign(values["αB"][:20]) == (b[:, row, column] if state["percent"] else 0)).all()
-        agree = values["sign x"][:20] * b[:, row, column] * (20 * word + np.arange(20) < state["elements"])
-        assert (values["XNOR"][:20] == agree).all()
-        assert all((image[20:] == 0).all() and len(image) == 24 for image in values.values())
+        alpha = answer["results"]["alpha"]
+        assert histogram["drag"] == errors["drag"] | {"mirror": True}
+        percents = {control["name"]: control["values"] for control in widget.controls}["percent"]
+        assert histogram["drag"]["at"] == pytest.approx(
+            [share / 100 * defined(w, state["weights"])[1] for share in percents]
+        )
+        for image, values in zip(pictures["images"], (w, alpha * b, w - alpha * b), strict=True):
+            peak = 3 * np.abs(w).mean()
+            # 20 channels of 2 × 3 side by side, five to a row
+            assert (image["rows"], image["cols"]) == (4 * 2, 5 * 3)
+            shown = np.array(image["values"]).reshape(4, 2, 5, 3).transpose(0, 2, 1, 3).reshape(20, 2, 3)
+            assert shown == pytest.approx(values / peak, rel=1e-6, abs=1e-9)
+
+
+def test_channels_that_do_not_fill_the_square_leave_the_rest_blank(page):
+    filters, patch = example((3, 1, 1))
+    widget = binary_filter.explorer(filters, patch)
+    (answer,) = computed(page, widget, [widget.state], ("charts",))
+    image = answer["charts"][2]["images"][0]
+    assert (image["rows"], image["cols"], image["values"][3]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_question_is_answered_by_the_products(page, seed):
+    filters, patch = example((16, 3, 3), seed)
+    widget = binary_filter.explorer(filters, patch)
+    body = """const at = (changes) => module.compute(data, { ...argument, ...changes }, format).results;
+        return module.predict.options[module.predict.answer(at)];"""
+    answer = inside(page, widget, body, widget.state | {"percent": 55, "weights": "ternary"})
+    x, w = np.float32(patch).astype(np.float64), np.float32(filters["normal"]).astype(np.float64)
+    b, best = defined(w, "binary")
+    exact, weights = (x * w).sum(), best * (x * b).sum()
+    both = best * np.abs(x).mean() * (np.where(x >= 0, 1, -1) * b).sum()
+    assert answer == ("the signs of W" if abs(weights - exact) > abs(both - weights) else "the signs of x")
 
 
 def test_charts_can_be_drawn(compute):
     for shape in SHAPES:
         widget = binary_filter.explorer(*example(shape))
-        ends = [widget.state | {"elements": 0, "percent": 0}, widget.state | {"percent": 200}]
+        ends = [widget.state | {"percent": 0}, widget.state | {"percent": 200}]
         for answer in compute(widget, [*ends, *states_of(widget, 20)]):
-            histogram, errors, pictures, sums = answer["charts"]
-            assert all("<svg" in chart for chart in (histogram, errors, sums)) and pictures.count("<canvas") == 5
+            histogram, errors, pictures = answer["charts"]
+            assert all("<svg" in chart for chart in (histogram, errors)) and pictures.count("<canvas") == 3
             assert len(re.findall(r'class="ex-tick" text-anchor="middle"', histogram)) >= 3
 
 
@@ -226,31 +203,16 @@ def test_products_that_are_all_0_can_be_drawn(compute):
     assert answer["results"]["exact"] == answer["results"]["real_input"] == 0
 
 
-def test_every_step_is_said(page):
-    widget = binary_filter.explorer(*example((20, 2, 3)))
-    steps = next(control["values"] for control in widget.controls if control["name"] == "elements")
-    assert steps == [0, *(20 * place + done for place in range(6) for done in (8, 16, 20))]
-    states = [widget.state | {"elements": step} for step in steps]
-    answers = computed(page, widget, states, ("sentence", "tables"))
-    assert len({answer["sentence"] for answer in answers}) == len(steps)
-    assert [len(answer["tables"][0]["rows"]) for answer in answers] == [0, *[1, 2, 3] * 6]
-
-
 def test_filters_of_a_real_layer(compute):
     weight = zoo.load("vgg-small").get_submodule("features.20").weight.detach()
     patch = np.random.default_rng(0).normal(size=(64, 3, 3))
-    widget = binary_filter.explorer({"filter 5": weight[5].numpy()}, patch, elements=576)
+    widget = binary_filter.explorer({"filter 5": weight[5].numpy()}, patch)
     (answer,) = compute(widget, [widget.state])
     alpha = weight[5].abs().mean()
     error = (weight[5] - alpha * weight[5].sign()).square().sum() / weight[5].square().sum()
     assert answer["results"]["error"] == pytest.approx(error.item(), rel=1e-5)
     assert answer["results"]["nbytes"] == 9 * 8 + 4
-    assert f"filter 5 is off by {100 * error:.1f}{NBSP}% of ‖W‖²" in answer["sentence"]
-
-
-def test_the_first_word_is_shown_at_the_start():
-    for shape, first in zip(SHAPES, [64, 20, 64, 1, 3], strict=True):
-        assert binary_filter.explorer(*example(shape)).state["elements"] == first
+    assert f"filter 5 is off by {100 * error:.1f}{NBSP}% of ‖W‖²" in answer["words"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +231,6 @@ def test_the_first_word_is_shown_at_the_start():
         ({"patch": np.zeros((2, 3, 3))}, "patch must hold a number other than 0, got 18 zeros"),
         ({"weights": "one bit"}, "value of choice 'weights' must be one of"),
         ({"percent": 101}, "value of slider 'percent' must be one of"),
-        ({"elements": 9}, "value of slider 'elements' must be one of"),
         ({"filters": {"a": np.ones((9000, 3, 3))}, "patch": np.ones((9000, 3, 3))}, "data must take at most"),
     ],
 )

@@ -103,6 +103,21 @@ def test_steps_are_those_in_which_centroids_moved(found, expected):
         assert torch.equal(last, book) and not torch.equal(before, book)
 
 
+def test_the_slider_stops_kmeans_after_so_many_steps(compute, widget, found):
+    for name, init, k in [("fc2", "linear", 16), ("islands", "random", 6)]:
+        end = found[name][init][str(k)]["steps"]
+        kept = torch.tensor(np.float32(weights()[name]))
+        states = [{"weights": name, "init": init, "k": k, "step": step} for step in centroids.STEPS]
+        answers = compute(widget, states)
+        assert answers[0]["results"]["steps"] == 0, "where k-means starts"
+        for state, answer in zip(states[1:-1], answers[1:-1], strict=True):
+            book, codes = kmeans.cluster(kept, k, init=init, seed=3, max_iterations=state["step"])
+            assert answer["results"]["rmse"] == pytest.approx((kmeans.sse(kept, book, codes) / kept.numel()) ** 0.5)
+            assert answer["results"]["steps"] == min(state["step"], end)
+        assert answers[-1]["results"]["steps"] == end, "the last value lets it settle"
+        assert len({answer["words"] for answer in answers}) == len(states), "each move is told"
+
+
 def test_every_move_of_a_slider_changes_the_sentence(compute, widget):
     for init in centroids.STARTS:
         states = [{"weights": "fc2", "init": init, "k": k} for k in centroids.KS]

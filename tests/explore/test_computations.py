@@ -1,6 +1,7 @@
 """Each explorer's JavaScript against the library: same numbers for the same settings, away from any page."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,72 @@ def test_the_description_of_the_cost_names_what_is_wrong(compute):
     widget = network_cost.explorer(size=7, kernel=11, padding=1)
     (answer,) = compute(widget, [widget.state])
     assert "11 × 11 kernel does not fit into a 7 × 7 image padded by 1" in answer["sentence"]
+
+
+ROOF = cost.Roofline(50e9, 20e9, threads=1)  # any machine
+
+
+def test_the_roofline_bounds_the_layer_as_the_library_says(compute):
+    widget = network_cost.explorer(roofline=ROOF)
+    states = [
+        widget.state | change for change in ({}, {"groups": 16}, {"size": 7, "channels_out": 1024}, {"kernel": 1})
+    ]
+    for answer in compute(widget, states):
+        found, picture = answer["results"], answer["charts"][1]
+        attainable = ROOF.attainable(found["intensity"])
+        assert found["bound_ms"] == pytest.approx(1000 * found["macs"] / attainable)
+        below = found["intensity"] < ROOF.ridge
+        assert ("waits for memory" in answer["sentence"]) == below != ("arithmetic limits" in answer["sentence"])
+        corners = [tuple(map(float, p.split(","))) for p in re.search(r'ex-roof" points="([^"]*)"', picture)[1].split()]
+        (low, bottom), (ridge, top), (high, end) = corners
+        assert top == end and low < ridge < high
+        across = (high - low) / 5  # pixels for a factor of ten: the axis goes from 0.01 to 1000
+        up = (bottom - top) / np.log10(ROOF.peak_macs_per_s / ROOF.attainable(0.01))
+        assert ridge == pytest.approx(low + across * (np.log10(ROOF.ridge) + 2), abs=0.1)
+        x, y = map(float, re.search(r'ex-roof-here" cx="([\d.]+)" cy="([\d.]+)"', picture).groups())
+        assert x == pytest.approx(low + across * (np.log10(found["intensity"]) + 2), abs=0.1)
+        assert y == pytest.approx(top + up * np.log10(ROOF.peak_macs_per_s / attainable), abs=0.1)
+
+
+def test_without_a_roofline_nothing_is_bounded(compute):
+    widget = network_cost.explorer()
+    (answer,) = compute(widget, [widget.state])
+    assert answer["results"]["bound_ms"] is None and not any("ex-roof" in chart for chart in answer["charts"])
+    with pytest.raises(ValueError, match="roofline must have limits above 0"):
+        network_cost.explorer(roofline=cost.Roofline(0.0, 20e9, threads=1))
+
+
+PAINT = r'style="fill:url\(#explorer-layer-\d+-(\w+)\)'
+FACE = r'<rect x="[\d.]+" y="[\d.]+" width="([\d.]+)" height="([\d.]+)" ' + PAINT
+TOP = r'l([\d.]+) [-\d.]+h[-\d.]+l[-\d.]+ [\d.]+z" ' + PAINT
+
+
+def test_the_blocks_of_a_layer_are_in_proportion(compute):
+    widget = network_cost.explorer()
+    changes = [{}, {"stride": 2}, {"size": 56, "kernel": 7, "padding": 0}, {"channels_out": 64, "groups": 8}]
+    states = [widget.state | change for change in changes]
+    for state, answer in zip(states, compute(widget, states), strict=True):
+        picture, found = answer["charts"][0], answer["results"]
+        faces = {part: tuple(map(float, box)) for *box, part in re.findall(FACE, picture)}
+        depths = {part: float(depth) for depth, part in re.findall(TOP, picture)}
+        spans = {"input": state["size"], "weights": state["kernel"], "output": found["output"]}
+        inputs = state["channels_in"]
+        channels = {"input": inputs, "weights": inputs / state["groups"], "output": state["channels_out"]}
+        unit, channel = faces["output"][0] / spans["output"], depths["output"] / channels["output"]
+        for part, span in spans.items():
+            assert faces[part][0] == faces[part][1] == pytest.approx(max(1.5, unit * span), abs=0.11)
+            assert depths[part] == pytest.approx(max(1.5, channel * channels[part]), abs=0.11)
+        shares = [float(w) for w in re.findall(r'ex-part-\w+" x="[\d.]+" y="[\d.]+" width="([\d.]+)"', picture)]
+        share = found["weight_bytes"] / (found["weight_bytes"] + found["activation_bytes"])
+        assert shares[1] / sum(shares) == pytest.approx(share, abs=0.002)
+        assert f">{found['macs']:,}<" in picture
+
+
+def test_a_layer_that_cannot_be_is_drawn_as_one(compute):
+    widget = network_cost.explorer(channels_in=10, channels_out=16, groups=4)
+    (answer,) = compute(widget, [widget.state])
+    assert "no such layer" in answer["charts"][0] and "nothing is moved" in answer["charts"][0]
+    assert len(answer["charts"]) == 2, "as many as of a layer that there is"
 
 
 @pytest.fixture(scope="module")

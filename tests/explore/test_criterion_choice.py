@@ -82,16 +82,21 @@ def test_results_are_those_of_numpy_and_scipy(compute, scores):
         assert legend == [fates[name] for name in ("kept", "both", "left", "right")]
 
 
+def height(rank):
+    """Of a hundred ranks, 2 pixels each: the picture is 246 high, its heads take 38 and its foot 8."""
+    return 38 + (99.5 - rank) * 2
+
+
 def test_lines_join_the_ranks_of_each_filter_and_cross_where_the_orders_differ(compute, scores):
     widget = criterion_choice.explorer(**arguments(scores))
-    states = [widget.state | {"criterion": name, "filter": j} for name, j in zip(scores, (0, 3, 99, 41, 7, 5), strict=True)]
+    followed = zip(scores, (0, 3, 99, 41, 7, 5), strict=True)
+    states = [widget.state | {"criterion": name, "filter": j} for name, j in followed]
     for state, answer in zip(states, compute(widget, states), strict=True):
         slope = answer["charts"][0]
         left, right = (np.argsort(np.argsort(scores[n], kind="stable")) for n in ("L1 norm", state["criterion"]))
-        pitch = (250 - 4 - 38 - 8) / 100  # the picture is 246 high, its heads take 38 and its foot 8
-        height = lambda rank: 38 + (99.5 - rank) * pitch  # noqa: E731
         paths = re.findall(r'ex-slope-\w+" d="([^"]*)', slope)
-        lines = [tuple(map(float, ends)) for path in paths for ends in re.findall(r"M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)", path)]
+        ends = [found for path in paths for found in re.findall(r"M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)", path)]
+        lines = [tuple(map(float, pair)) for pair in ends]
         expected = sorted((round(height(a), 1), round(height(b), 1)) for a, b in zip(left, right, strict=True))
         assert np.array(sorted(lines)) == pytest.approx(np.array(expected), abs=0.06)
         crossed = sum((left[i] - left[j]) * (right[i] - right[j]) < 0 for i in range(100) for j in range(i))
@@ -113,10 +118,10 @@ def test_dragging_the_cut_or_a_ranking_leads_to_what_lies_there(compute, scores)
     assert [name for name, _ in grips] == ["percent", "filter", "filter"]
     cuts, left, right = (np.array(json.loads(places)) for _, places in grips)
     removed = [0, 10, 29, 33, 50, 99]
-    assert cuts == pytest.approx([38 + (100 - count) * 2 for count in removed], abs=0.06)
+    assert cuts == pytest.approx([height(count - 0.5) for count in removed], abs=0.06)
     for places, name in ((left, "L1 norm"), (right, "ties")):
         ranks = np.argsort(np.argsort(scores[name], kind="stable"))
-        assert places == pytest.approx(38 + (99.5 - ranks) * 2, abs=0.06)
+        assert places == pytest.approx(height(ranks), abs=0.06)
 
 
 def test_pages_that_were_stored_without_a_filter_to_follow_have_none(compute, scores):

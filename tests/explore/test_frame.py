@@ -327,7 +327,9 @@ def test_the_parts_are_the_files_that_the_list_names():
         for pattern in patterns
         for path in EXPLORERS.glob(pattern.format(module="*"))
     }
-    assert {*EXPLORERS.rglob("*.mjs"), *EXPLORERS.rglob("*.css")} == named, "no file is forgotten"
+    here = [EXPLORERS, EXPLORERS / "frontend"]
+    files = {path for folder in here for ending in ("mjs", "css") for path in folder.glob(f"*.{ending}")}
+    assert files == named, "no file is forgotten"
     found = sources("group_shuffle")
     assert list(found) == list(parts)
     assert found["_charts"].endswith((EXPLORERS / "group_shuffle_charts.mjs").read_text(encoding="utf-8"))

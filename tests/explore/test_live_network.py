@@ -335,7 +335,7 @@ def test_files_of_the_readers_own(live, tmp_path):
 
 def test_a_byte_says_what_it_is_for(live):
     box = live.locator(".live-bytes").bounding_box()
-    live.mouse.move(box["x"] + 2, box["y"] + 2)
+    live.mouse.move(box["x"] + 0.4, box["y"] + 0.4)
     assert live.locator(".live-byte").inner_text() == "Byte 0 is 43: the file's header."
     live.mouse.move(box["x"] + box["width"] / 4, box["y"] + 30)
     assert live.locator(".live-byte").inner_text().endswith("gaps of fc1.weight.")
@@ -359,15 +359,14 @@ def landing(tmp_path_factory):
         importlib.import_module("live_network").write(app)
     (out / "index.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
-        '<link rel="stylesheet" href="_static/live-network.css"><script defer src="_static/live-network.js"></script>'
+        '<script defer src="_static/live-network.js"></script>'
         '<main><div id="live-network"><p>It is 44 times smaller.</p></div></main></html>'
     )
     return out
 
 
 def test_code_and_network_are_light(landing):
-    parts = [(landing / "_static" / name).read_bytes() for name in ("live-network.js", "live-network.css")]
-    size = sum(len(gzip.compress(part)) for part in parts)
+    size = len(gzip.compress((landing / "_static" / "live-network.js").read_bytes()))
     print(f"live network, gzipped: {size:,} bytes")
     assert size <= 100_000
 
@@ -380,7 +379,7 @@ def test_it_runs_from_the_disk_and_asks_for_nothing(browser, landing):
     page.locator(".live-winner").wait_for()
     assert answer(page) == "T-shirt/top"
     assert page.get_by_text("44 times").count() == 0 and page.locator(".live-sliders").count() == 0
-    assert len(asked) == 3 and all(url.startswith("file://") for url in asked)
+    assert len(asked) == 2 and all(url.startswith("file://") for url in asked)
     page.close()
 
 

@@ -197,7 +197,7 @@ def test_bundles_are_as_wide_as_their_channels_are_many(compute, widget):
         assert all(x >= 0 and x + w <= 320 for x, _, w in bundles)
         heights = [y for _, y, _ in bundles]
         assert heights == sorted(heights) and len(set(heights)) == 4
-        drags = {name: places for name, places in re.findall(r'data-drag="(\w+)" data-axis="x" data-places="([^"]*)"', picture)}
+        drags = dict(re.findall(r'data-drag="(\w+)" data-axis="x" data-places="([^"]*)"', picture))
         edges, borders = (json.loads(drags[name]) for name in ("ratio", "percent"))
         edge = bundles[1][0] + bundles[1][2]
         assert edges[squeeze_ratio.RATIOS.index(state["ratio"])] == pytest.approx(edge, abs=0.15)

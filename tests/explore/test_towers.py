@@ -177,9 +177,11 @@ def test_towers_part_in_steps_that_begin_and_end_where_they_should(browser):
     widget = towers.explorer()
     front = widget._charts + "\nexport { towersHeights, towersBetween, towersBoxes };"
     body = """async ([source, a, b]) => {
-        const { towersHeights, towersBetween, towersBoxes } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+        const text = new Blob([source], { type: "text/javascript" });
+        const { towersHeights, towersBetween, towersBoxes } = await import(URL.createObjectURL(text));
         const [old, now] = [a, b].map(towersHeights);
-        return [0, 0.5, 1].map((share) => ({ ...towersBetween(old, now, share), old, now })).map((p) => ({ ...p, boxes: towersBoxes(p.count, p.parted, 0, 160) }));
+        const steps = [0, 0.5, 1].map((share) => towersBetween(old, now, share));
+        return steps.map((step) => ({ ...step, boxes: towersBoxes(step.count, step.parted, 0, 160) }));
     }"""
     shape = {"inputs": 256, "channels": 256, "kernel": 3}
     for few, many in ((4, 16), (16, 4)):

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from browsing import new_page
@@ -186,7 +187,7 @@ def test_the_drawing_has_the_maps_of_the_network(answers, widget):
         for maps, alpha, size in ((drawn["maps"], state["alpha"], state["size"]), (drawn["full"], 1, 224)):
             found = counted(alpha, size, FULL, 3)
             rows = [row for row in found.layers if row.kind == "Conv2d"]
-            assert [(m["width"], m["side"]) for m in maps] == [(row.output_shape[0], row.output_shape[1]) for row in rows]
+            assert [(m["width"], m["side"]) for m in maps] == [tuple(row.output_shape[:2]) for row in rows]
         kinds = ["depthwise", "pointwise"] if state["convolutions"] == SEPARABLE else [FULL]
         now = counted(state["alpha"], state["size"], state["convolutions"], state["kernel"])
         largest = counted(1, 224, state["convolutions"], state["kernel"])
@@ -209,9 +210,9 @@ def test_maps_are_as_wide_as_their_channels_and_as_high_as_their_side(compute, w
         last, first = drawn["largest"][-1], drawn["largest"][0]
         across, down = last[2] / 1024, first[3] / 112
         for kind, boxes in drawn.items():
-            rows = [row for row in counted(*shapes[kind], FULL, 3).layers if row.kind == "Conv2d"]
-            assert [w for _, _, w, _ in boxes] == pytest.approx([across * row.output_shape[0] for row in rows], abs=0.02)
-            assert [h for _, _, _, h in boxes] == pytest.approx([down * row.output_shape[1] for row in rows], abs=0.02)
+            layers_of = [row for row in counted(*shapes[kind], FULL, 3).layers if row.kind == "Conv2d"]
+            expected = [(across * row.output_shape[0], down * row.output_shape[1]) for row in layers_of]
+            assert np.array([box[2:] for box in boxes]) == pytest.approx(np.array(expected), abs=0.02)
             assert len({round(y + h / 2, 1) for _, y, _, h in boxes}) <= 2, "one axis"
         for (x, _, w, _), (a, _, b, _) in zip(drawn["map"], drawn["largest"], strict=True):
             assert x + w / 2 == pytest.approx(a + b / 2, abs=0.02)
@@ -245,7 +246,8 @@ def test_measured_networks_stand_at_their_multiply_adds_and_only_they_have_a_dot
             assert series["x"] == [millions(kind, alpha) for alpha, values in measured.items() for _ in values]
         kind, alpha = state["convolutions"], state["alpha"]
         found = MEASURED[kind].get(alpha)
-        assert chart["marker"]["x"] == millions(kind, alpha) == chart["drag"]["at"][width_and_resolution.ALPHAS.index(alpha)]
+        place = chart["drag"]["at"][width_and_resolution.ALPHAS.index(alpha)]
+        assert chart["marker"]["x"] == millions(kind, alpha) == place
         assert chart["marker"]["y"] == ([sum(found) / len(found)] if found else [])
         assert ("not measured" in chart["marker"]["label"]) == (found is None)
         assert len(answer["charts"]) == 7

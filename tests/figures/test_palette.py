@@ -13,18 +13,10 @@ ASSETS = Path(__file__).parents[2] / "book" / "assets"
 
 
 def themes() -> dict[str, dict[str, str]]:
-    """Theme → variable → color, as the site's style sheets have them."""
-    css = "\n".join(path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.css")))
-    found: dict[str, dict[str, str]] = {"light": {}, "dark": {}}
-    for selector, body in re.findall(r"([^{}]*?)\s*\{([^{}]*)\}", css):
-        names = [each.strip() for each in re.sub(r"/\*.*?\*/", "", selector, flags=re.DOTALL).split(",")]
-        for theme, places in {
-            "light": {"html", 'html[data-theme="light"]'},
-            "dark": {'html[data-theme="dark"]'},
-        }.items():
-            if places & set(names):
-                found[theme] |= dict(re.findall(r"(--[a-z0-9]+):\s*(#[0-9a-f]{6});", body))
-    return found
+    """Theme → variable → color, as the site's style sheet has them."""
+    css = (ASSETS / "book.css").read_text(encoding="utf-8")
+    pairs = re.findall(r"(--[a-z0-9]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", css)
+    return {"light": {name: light for name, light, _ in pairs}, "dark": {name: dark for name, _, dark in pairs}}
 
 
 THEMES = themes()

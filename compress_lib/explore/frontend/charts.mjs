@@ -229,7 +229,7 @@ function cellWidth(images, width) {
   const shape = Math.max(...images.map(({ rows, cols }) => rows / cols));
   const { most, least, gap, label, height } = CELLS;
   for (let cell = most; cell > least; cell -= 1) {
-    const across = Math.floor((width + gap) / (cell + gap));
+    const across = Math.floor((width - 1 + gap) / (cell + gap)); // a pixel less: the width is rounded
     if (Math.ceil(images.length / across) * (cell * shape + label + gap) - gap <= height) return cell;
   }
   return least;
@@ -254,7 +254,14 @@ function grid(chart, width, colors) {
     if (value !== null) Object.assign(cell.dataset, { pick: chart.pick.control, value: JSON.stringify(value) });
     const canvas = Object.assign(document.createElement("canvas"), { width: image.cols, height: image.rows });
     const pixels = new ImageData(image.cols, image.rows);
-    Array.from(image.values).forEach((v, i) => pixels.data.set([...(v > 0 ? plus : minus), 255 * Math.min(1, Math.abs(v) / peak)], 4 * i));
+    for (let j = 0; j < image.values.length; j += 1) {
+      const v = image.values[j];
+      const [red, green, blue] = v > 0 ? plus : minus;
+      pixels.data[4 * j] = red;
+      pixels.data[4 * j + 1] = green;
+      pixels.data[4 * j + 2] = blue;
+      pixels.data[4 * j + 3] = 255 * Math.min(1, Math.abs(v) / peak);
+    }
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     const picture = Object.assign(document.createElement("div"), { className: "ex-picture" });
     picture.append(canvas);

@@ -34,13 +34,14 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 /** A button that moves through a slider's values; with reduced motion, one step a press. */
 function playing({ interval = 700, step = 1 }, spec, current, move) {
   let timer;
-  const name = element("span");
+  const name = unseen("");
   const node = button(name, () => (timer ? pause() : begin()));
   node.classList.add("ex-play");
-  node.append(unseen(`: ${spec.label}`));
   const last = spec.values.length - 1;
   function show() {
-    name.textContent = timer ? "Pause" : still.matches ? "Step" : "Play";
+    const does = timer ? "Pause" : still.matches ? "Step" : "Play";
+    name.textContent = `${does}: ${spec.label}`;
+    node.title = does;
     node.classList.toggle("ex-playing", Boolean(timer));
   }
   function pause() {

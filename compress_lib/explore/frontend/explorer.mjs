@@ -169,11 +169,11 @@ function gallery(draw) {
   }
   const recolor = () => (colors = undefined);
   function show(charts) {
-    const whole = stage.clientWidth;
+    const whole = stage.clientWidth; // that of `more`, too; read before anything is written
     if (!whole) return; // not on the page yet
     colors ??= { plus: resolve("plus"), minus: resolve("minus") };
-    const columns = more.clientWidth >= 560 && charts.length > 2 ? 2 : 1;
-    const width = (more.clientWidth - GAP * (columns - 1)) / columns;
+    const columns = whole >= 560 && charts.length > 2 ? 2 : 1;
+    const width = (whole - GAP * (columns - 1)) / columns;
     more.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     for (const [place, wanted] of [[stage, charts.slice(0, 1)], [more, charts.slice(1)]]) {
       while (place.children.length > wanted.length) place.lastChild.remove();
@@ -182,7 +182,7 @@ function gallery(draw) {
         const holder = place.children[i];
         if (before !== whole) holder.style.minHeight = "";
         holder.classList.toggle("ex-wide", Boolean(chart.wide));
-        holder.replaceChildren(draw(chart, place === stage ? whole : chart.wide ? more.clientWidth : width, colors));
+        holder.replaceChildren(draw(chart, place === stage || chart.wide ? whole : width, colors));
       });
     }
     before = whole;
@@ -279,10 +279,10 @@ async function render({ model, el, address }) {
   function update() {
     const state = model.get("state");
     answer = compute(data, state, format);
+    drawn(); // first, while the layout is as it was: it reads widths
     controls.show(state);
     words.say(answer);
     fold.show(answer);
-    drawn();
     model.set("results", answer.results);
     model.save_changes();
   }
