@@ -1,7 +1,7 @@
 r"""Formulas as MathML, written when the site is built: a page needs no script to show them.
 
-math-core converts the TeX of ``$…$``, ``$$…$$`` and of AMS environments; ``assets/formulas.css`` has the font. A formula
-that it cannot convert is a warning, so the build fails. The TeX stays in the attribute ``data-tex``, and what a reader
+math-core converts the TeX of ``$…$``, ``$$…$$`` and of AMS environments; ``assets/formulas.css`` names the font. A
+formula that it cannot convert is a warning, so the build fails. The TeX stays in the attribute ``data-tex``, and what a reader
 copies is that (``assets/formulas.js``).
 """
 

@@ -58,12 +58,13 @@ def lighten(app, pagename, templatename, context, doctree) -> None:
     context["css_files"] = [style, *(sheet for sheet in context["css_files"] if sheet not in sheets)]
 
     body = context.get("body", "")
+    shown = body + ('class="highlight' if context.get("citation") else "")  # page-help.html has it to copy
     scripts, states = [], []
     for script in context["script_files"]:
         purpose = PURPOSES.get(Path(script.filename or "").name, "")
         if script.attributes.get("type") == STATE:
             states.append(context["js_tag"](script))
-        elif pagename == "search" or (purpose is not None and purpose in body):
+        elif pagename == "search" or (purpose is not None and purpose in shown):
             scripts.append(script)
             inline = not script.filename or Path(script.filename).name == "documentation_options.js"
             if not inline and pagename != "search" and not {"async", "type"} & script.attributes.keys():
@@ -85,7 +86,10 @@ def note_sheets(app, names: list[str]) -> None:
 def fonts(context) -> list[str]:
     """The fonts that a page begins with, for the template: that of the text, and that of its formulas."""
     names = ["source-serif-4-roman.woff2", "stix-two-math.woff2"]
-    return [context["pathto"](f"_static/fonts/{name}", resource=True) for name in names[: 1 + ("<math" in context.get("body", ""))]]
+    return [
+        context["pathto"](f"_static/fonts/{name}", resource=True)
+        for name in names[: 1 + ("<math" in context.get("body", ""))]
+    ]
 
 
 def with_sizes(app, body: str) -> str:
@@ -109,7 +113,9 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         return struct.unpack(">II", content[16:24])
     if path.suffix == ".svg":
         head = re.search(r"<svg\b[^>]*>", content.decode("utf-8"), re.DOTALL)
-        found = [re.search(rf'\b{side}="([\d.]+)(?:px|pt)?"', head.group()) for side in ("width", "height")] if head else []
+        found = (
+            [re.search(rf'\b{side}="([\d.]+)(?:px|pt)?"', head.group()) for side in ("width", "height")] if head else []
+        )
         if found and all(found):
             return tuple(round(float(match[1])) for match in found)
     return None
@@ -122,7 +128,11 @@ def finish(app, exception) -> None:
     if exception or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
-    pages = {path: path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html") if static not in path.parents}
+    pages = {
+        path: path.read_text(encoding="utf-8")
+        for path in Path(app.outdir).rglob("*.html")
+        if static not in path.parents
+    }
     style = bundle(app, static, known_words(static, pages.values()))
     style = with_own_icons(style, static)
     (static / BUNDLE).write_text(style, encoding="utf-8")
@@ -189,7 +199,10 @@ def with_own_icons(css: str, static: Path) -> str:
     faces = re.findall(r"@font-face\{[^}]*vendor/fontawesome[^}]*\}", css)
     for face in faces:
         css = css.replace(face, "")
-    return css + '@font-face{font-family:"Font Awesome 6 Free";font-weight:900;font-display:block;src:url("fonts/icons.woff2")}'
+    return css + (
+        '@font-face{font-family:"Font Awesome 6 Free";font-weight:900;font-display:block;'
+        'src:url("fonts/icons.woff2")}'
+    )
 
 
 def setup(app):
