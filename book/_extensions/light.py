@@ -9,11 +9,13 @@
 
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 import os
 import re
 import struct
+from base64 import b64encode
 from pathlib import Path
 
 import lightningcss
@@ -134,7 +136,7 @@ def finish(app, exception) -> None:
         if static not in path.parents
     }
     style = bundle(app, static, known_words(static, pages.values()))
-    style = with_own_icons(style, static)
+    style = with_own_icons(style)
     (static / BUNDLE).write_text(style, encoding="utf-8")
     version = hashlib.sha256(style.encode()).hexdigest()[:8]
     options = (static / "documentation_options.js").read_text(encoding="utf-8").strip()
@@ -184,8 +186,8 @@ def bundle(app, static: Path, words: set[str]) -> str:
     return f"/* {' '.join(os.path.relpath(path, static) for path in paths)} */\n{css}"
 
 
-def with_own_icons(css: str, static: Path) -> str:
-    """Font Awesome's solid icons that are left, as a font of their own; its other fonts and files are not needed."""
+def with_own_icons(css: str) -> str:
+    """Font Awesome's solid icons that are left, as a font in the style sheet; nothing else of it is needed."""
     icons = {ord(character) for character in re.findall(r"[\ue000-\uf8ff]", css)}
     icons |= {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", css)}
     theme = Path(importlib.util.find_spec("pydata_sphinx_theme").origin).parent
@@ -195,14 +197,13 @@ def with_own_icons(css: str, static: Path) -> str:
     subsetter.populate(unicodes=icons)
     subsetter.subset(font)
     font.flavor = "woff2"
-    font.save(static / "fonts" / "icons.woff2")
+    file = io.BytesIO()
+    font.save(file)
+    address = f"data:font/woff2;base64,{b64encode(file.getvalue()).decode()}"
     faces = re.findall(r"@font-face\{[^}]*vendor/fontawesome[^}]*\}", css)
     for face in faces:
         css = css.replace(face, "")
-    return css + (
-        '@font-face{font-family:"Font Awesome 6 Free";font-weight:900;font-display:block;'
-        'src:url("fonts/icons.woff2")}'
-    )
+    return css + f'@font-face{{font-family:"Font Awesome 6 Free";font-weight:900;src:url("{address}")}}'
 
 
 def setup(app):

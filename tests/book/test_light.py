@@ -48,7 +48,9 @@ def look(page, named):
 
 @pytest.mark.parametrize("path", ["book/index.html", "notebooks/02-pruning-weights.html"])
 def test_every_element_looks_as_with_the_whole_style_sheets(browser, address, site, path):
-    sources = re.match(r"/\* (.*?) \*/", (site / "_static/style.css").read_text(encoding="utf-8"))[1].split()
+    style = (site / "_static/style.css").read_text(encoding="utf-8")
+    sources = re.match(r"/\* (.*?) \*/", style)[1].split()
+    icons = re.search(r'"(data:font/woff2[^"]+)"', style)[1]
     assert len(sources) > 5
     sheets = "".join((site / "_static" / name).read_text(encoding="utf-8") for name in sources)
     named = sorted(set(re.findall(r"(?<=[{;\s])[a-z][a-z-]+(?=\s*:)", sheets)))
@@ -63,7 +65,7 @@ def test_every_element_looks_as_with_the_whole_style_sheets(browser, address, si
     page.evaluate(KINDS)
     look(page, named)
     page.evaluate(
-        """async (sources) => {
+        """async ([sources, icons]) => {
             const own = document.querySelector('link[href*="_static/style.css"]');
             for (const name of sources) {
                 const href = own.href.replace(/style\\.css.*/, name);
@@ -72,12 +74,11 @@ def test_every_element_looks_as_with_the_whole_style_sheets(browser, address, si
                 own.before(link);
                 await loaded;
             }
-            const icons = own.href.replace(/style\\.css.*/, 'fonts/icons.woff2');
             const face = new FontFace('Font Awesome 6 Free', `url("${icons}")`, {weight: 900});
             document.fonts.add(await face.load());
             own.remove();
         }""",
-        sources,
+        [sources, icons],
     )
     look(page, named)
     assert page.evaluate("kinds.size") > 100
