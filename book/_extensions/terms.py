@@ -1,7 +1,7 @@
 """The glossary's letters, and its definitions where a chapter first uses a term.
 
-``book/glossary.md`` is one sorted list of entries, ``English, other name · 中文``. Here it gets a heading for each letter,
-a row of letters that lead to them, and ``lang="zh"`` on what is Chinese.
+``book/glossary.md`` is one sorted list of entries, ``English, other name · 中文``. Here it gets a heading for each
+letter, a row of letters that lead to them, and ``lang="zh"`` on what is Chinese.
 
 In a chapter the first place in the text that names a term becomes a quiet link to its entry. The definition comes with
 the page, as a hidden tooltip that ``assets/terms.js`` shows. The front matter of the glossary lists ``everyday`` words,
@@ -25,7 +25,6 @@ SEE = re.compile(r"See (.+)\.")
 NO_LINKS_IN = (
     nodes.title,
     nodes.reference,
-    nodes.strong,
     nodes.literal,
     nodes.literal_block,
     nodes.math,
@@ -136,8 +135,8 @@ class FirstUses(SphinxPostTransform):
 
 
 def may_link(text: nodes.Text) -> bool:
-    """Whether a text is running text of a chapter: also that of a caption, but not a cell's, nor the quiz."""
-    if within(text, NO_LINKS_IN):
+    """Whether a text is running text of a chapter: that of a caption, but not a cell's, a label's or the quiz's."""
+    if within(text, NO_LINKS_IN) or (isinstance(text.parent, nodes.strong) and begins(text.parent)):
         return False
     node = text.parent
     while node is not None:
@@ -147,6 +146,11 @@ def may_link(text: nodes.Text) -> bool:
             return False
         node = node.parent
     return True
+
+
+def begins(node: nodes.Element) -> bool:
+    """Whether a node is what its paragraph begins with, as a label is: **Result 2.1.**, **No.**"""
+    return next(child for child in node.parent.children if child.astext()) is node
 
 
 def entries(env) -> dict[str, nodes.definition_list_item]:

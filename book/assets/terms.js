@@ -3,7 +3,8 @@
   "use strict";
   const OPEN = 200; // milliseconds: a pointer that only passes opens nothing,
   const CLOSE = 250; // and has time to reach what it has opened
-  const GAP = 6; // pixels between a term and its definition
+  const GAP = 6; // pixels between a term and its definition,
+  const EDGE = 16; // and at least these beside it
 
   let shown; // the link whose definition is open
   let waiting;
@@ -34,7 +35,7 @@
     const { offsetWidth: width, offsetHeight: height } = definition;
     const page = document.documentElement;
     const below = term.bottom + GAP + height <= page.clientHeight || term.top < GAP + height;
-    const left = Math.max(0, Math.min(term.left, page.clientWidth - width));
+    const left = Math.max(EDGE, Math.min(term.left, page.clientWidth - width - EDGE));
     definition.style.left = `${left + scrollX}px`;
     definition.style.top = `${(below ? term.bottom + GAP : term.top - GAP - height) + scrollY}px`;
   }
