@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import tempfile
 import zlib
@@ -84,8 +85,13 @@ def pytest_collection_modifyitems(items):
 
 
 # For pytest-xdist. Its own --dist=loadgroup does not group, without a word, with pytest 9.2 (pytest-xdist 3.8).
-# They share the built site.
-SITE = ("test_site.py", "test_explorer.py", "test_frame.py", "test_print.py", "test_landing.py", "test_text.py")
+# Those that ask for the built site share it.
+ASKING = re.compile(r"^def \w+\(.*\b(site|pages|soups|address)\b", re.MULTILINE)
+SITE = tuple(
+    path.name
+    for path in sorted(Path(__file__).parent.glob("book/test_*.py"))
+    if ASKING.search(path.read_text(encoding="utf-8"))
+)
 LONG = (*SITE, "test_colab.py", "test_commands.py", "test_exercises.py", "test_address.py")
 
 

@@ -18,7 +18,9 @@ from compress_lib.figures.ticks import readable_numbers, thinned
 
 __all__ = ["LINE_LABEL", "PAGE", "PHONE", "laid_out"]
 
-PAGE, PHONE = 7.2, 3.65  # inches of 96 CSS pixels: a column of text, and what a phone of 390 pixels has for it
+# Inches of 96 CSS pixels: a column of text, and what a phone of 390 pixels has for it.
+PAGE = 7.2
+PHONE = 3.65
 MANY = 500  # points: so many are stored as a picture
 GAP = 6  # points between an axis and the text above it
 LINE_LABEL = "line-label"  # gid of the labels that `label_lines` makes

@@ -24,10 +24,16 @@ __all__ = [
     "VARIABLES",
 ]
 
-BLUE, ORANGE, GREEN, PURPLE = "#1f5f99", "#a4480a", "#17705a", "#7a3f94"
-INK, SOFT = "#1d2430", "#525d6b"  # text and marks; what stands back
+BLUE = "#1f5f99"
+ORANGE = "#a4480a"
+GREEN = "#17705a"
+PURPLE = "#7a3f94"
+INK = "#1d2430"  # text and marks
+SOFT = "#525d6b"  # what stands back
 OFF = "#98a2b0"  # what is switched off, removed or only there to compare with
-RULE, SURFACE, GROUND = "#dbe0e6", "#f6f7f9", "#ffffff"
+RULE = "#dbe0e6"
+SURFACE = "#f6f7f9"
+GROUND = "#ffffff"
 
 VARIABLES = {
     BLUE: "--c0",

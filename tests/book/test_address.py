@@ -115,8 +115,8 @@ def small(request, tool, tmp_path_factory):
     return request.param, build(root), f"notebooks/{chapter}.html"
 
 
-def page_of(site, name):
-    return BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
+def page_of(folder, name):
+    return BeautifulSoup((folder / name).read_text(encoding="utf-8"), "html.parser")
 
 
 @pytest.mark.slow
