@@ -337,7 +337,11 @@ def test_files_of_the_readers_own(live, tmp_path):
 def test_a_byte_says_what_it_is_for(live):
     live.wait_for_function("document.querySelector('.live-byte').textContent.includes('Touch one')")
     box, content = live.locator(".live-bytes").bounding_box(), FILE.read_bytes()
-    for x, what in ((1, "the file's header"), (box["width"] / 4, "gaps of fc1.weight"), (box["width"] - 1, "fc3.weight")):
+    for x, what in (
+        (1, "the file's header"),
+        (box["width"] / 4, "gaps of fc1.weight"),
+        (box["width"] - 1, "fc3.weight"),
+    ):
         live.mouse.move(box["x"] + x, box["y"] + 3)
         said = live.locator(".live-byte").inner_text()
         number, byte = re.match(r"Byte ([\d,]+) is ([0-9A-F]{2}): ", said).groups()
