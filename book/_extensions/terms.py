@@ -29,7 +29,6 @@ NO_LINKS_IN = (
     nodes.literal_block,
     nodes.math,
     nodes.math_block,
-    nodes.raw,
     nodes.table,
     nodes.footnote,
     nodes.citation,
@@ -119,7 +118,7 @@ class FirstUses(SphinxPostTransform):
         names = pattern(found)
         glossary = self.app.builder.get_relative_uri(self.env.docname, GLOSSARY)
         linked = set()
-        for text in list(self.document.findall(nodes.Text)):
+        for text in texts(self.document):
             pieces, done = [], 0
             for words in names.finditer(text) if may_link(text) else ():
                 entry = found[plain(words[0])]
@@ -132,6 +131,17 @@ class FirstUses(SphinxPostTransform):
                     self.document += term_definition("", *explanation(entry), ids=[f"about-{anchor}"])
             if pieces:
                 text.parent.replace(text, [*pieces, nodes.Text(text[done:])])
+
+
+def texts(document: nodes.document) -> list[nodes.Text]:
+    """All texts in their order, but those in ``<details>``, which few readers open, after the others."""
+    open_ones, folded, depth = [], [], 0
+    for node in document.findall(nodes.Text):
+        if isinstance(node.parent, nodes.raw):
+            depth += node.count("<details") - node.count("</details")
+        else:
+            (folded if depth else open_ones).append(node)
+    return open_ones + folded
 
 
 def may_link(text: nodes.Text) -> bool:

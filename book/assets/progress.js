@@ -31,8 +31,11 @@
   const isRecord = (record) =>
     Object.entries(EMPTY).every(([key, { constructor }]) => record?.[key]?.constructor === constructor);
 
+  let unkept; // the records, where the browser does not take them
+
   /** What is damaged counts as nothing. */
   function all() {
+    if (unkept) return unkept;
     try {
       const stored = Object.entries(JSON.parse(localStorage.getItem(KEY)) ?? {});
       return Object.fromEntries(stored.filter(([, record]) => isRecord(record)));
@@ -50,10 +53,11 @@
     mine.sections = sections.length;
     mine.exercises = exercises.length;
     mine.questions = questions.length;
+    const records = { ...all(), [here]: mine };
     try {
-      localStorage.setItem(KEY, JSON.stringify({ ...all(), [here]: mine }));
+      localStorage.setItem(KEY, JSON.stringify(records));
     } catch {
-      document.documentElement.dataset.storage = "off"; // full, or closed for writing
+      unkept = records; // it is full
     }
     show();
   }

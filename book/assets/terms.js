@@ -20,7 +20,7 @@
     hide();
     const definition = definitionOf(link);
     definition.showPopover();
-    place(definition, link.getClientRects()[0]);
+    place(definition, [...link.getClientRects()]);
     shown = link;
   }
 
@@ -30,14 +30,16 @@
     shown = undefined;
   }
 
-  /** Below the term, or above it where there is no room; it moves with the text. */
-  function place(definition, term) {
+  /** Below the last line of a term, or above the first where there is no room; it moves with the text. */
+  function place(definition, lines) {
     const { offsetWidth: width, offsetHeight: height } = definition;
     const page = document.documentElement;
-    const below = term.bottom + GAP + height <= page.clientHeight || term.top < GAP + height;
-    const left = Math.max(EDGE, Math.min(term.left, page.clientWidth - width - EDGE));
+    const [first, last] = [lines[0], lines.at(-1)];
+    const below = last.bottom + GAP + height <= page.clientHeight || first.top < GAP + height;
+    const top = below ? last.bottom + GAP : first.top - GAP - height;
+    const left = Math.max(EDGE, Math.min((below ? last : first).left, page.clientWidth - width - EDGE));
     definition.style.left = `${left + scrollX}px`;
-    definition.style.top = `${(below ? term.bottom + GAP : term.top - GAP - height) + scrollY}px`;
+    definition.style.top = `${top + scrollY}px`;
   }
 
   for (const link of document.querySelectorAll("a.term")) {

@@ -38,7 +38,8 @@ class Reader:
         return marks.get_attribute("title") if marks.count() else None
 
     def remembered(self):
-        return self.page.locator("#remembered").inner_text().split("\n")
+        """The lines of the panel."""
+        return [line for line in self.page.locator("#remembered").inner_text().split("\n") if line]
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_a_section_that_was_in_view_for_a_while_counts_as_read(reader):
         page.clock.run_for(6000)
     assert reader.progress() == "read"
     reader.go(HOW_TO_READ)
-    assert reader.remembered() == ["This browser remembers:", "", "Chapter 2: read", "", "Clear"]
+    assert reader.remembered() == ["This browser remembers:", "Chapter 2: read", "Clear"]
 
 
 def test_all_of_it_can_be_cleared(reader):
@@ -169,24 +170,30 @@ def test_where_storage_is_off_the_quiz_works_and_nothing_is_kept(reader):
 
 
 @pytest.mark.parametrize("reader", [[FULL]], indirect=True)
-def test_where_storage_is_full_answers_still_explain_themselves(reader):
-    fold, summary = reader.answer(1, right=True)
-    summary.click()
-    assert fold.locator(".verdict").inner_text().startswith("Right") and fold.evaluate("fold => fold.open")
+def test_where_storage_is_full_the_quiz_works_too(reader):
+    for question in (1, 2):
+        reader.answer(question, right=True)[1].click()
+    assert reader.score() == "2 of 4 questions answered, 2 right at the first try."
+    assert reader.progress() == "2 of 4 questions answered"
 
 
 EMPTY = {"read": [], "sections": 0, "answers": {}, "questions": 0, "tried": [], "exercises": 0}
 GONE = {"read": ["gone"], "tried": ["exercise-2-99"], "answers": {"question-2-9": {"choice": 0, "right": True}}}
-DAMAGED = ["", "no JSON", "null", "[3]", '{"02": 3}', '{"02": {"read": "all"}}', json.dumps({"02": EMPTY | GONE})]
+DAMAGED = ["no JSON", "[3]", '{"02": {"read": "all"}}']
 
 
 def test_what_is_damaged_or_gone_counts_as_nothing(reader):
-    for stored in DAMAGED:
-        reader.page.evaluate("([key, stored]) => localStorage.setItem(key, stored)", [KEY, stored])
-        reader.page.reload()
-        assert reader.progress() is None, stored
-        reader.answer(2, right=True)[1].click()
-        assert reader.score() == "1 of 4 questions answered, 1 right at the first try.", stored
+    def store(text, path):
+        reader.page.evaluate("([key, text]) => localStorage.setItem(key, text)", [KEY, text])
+        reader.go(path)
+
+    for text in DAMAGED:
+        store(text, HOW_TO_READ)
+        assert reader.remembered() == ["This browser remembers nothing of your reading."], text
+    store(json.dumps({"02": EMPTY | GONE}), CHAPTER)
+    assert reader.progress() is None
+    reader.answer(2, right=True)[1].click()
+    assert reader.score() == "1 of 4 questions answered, 1 right at the first try."
 
 
 def test_without_scripts_the_answers_unfold(browser, address):
