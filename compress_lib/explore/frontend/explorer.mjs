@@ -187,7 +187,7 @@ function gallery(draw) {
     }
     before = whole;
     const holders = [...stage.children, ...more.children];
-    const heights = holders.map((holder) => holder.firstChild.offsetHeight);
+    const heights = holders.map((holder) => Math.ceil(holder.firstChild.getBoundingClientRect().height)); // whole pixels add up
     holders.forEach((holder, i) => {
       if (heights[i] > Number.parseFloat(holder.style.minHeight || 0)) holder.style.minHeight = `${heights[i]}px`;
     });
