@@ -55,7 +55,7 @@ CHARTS.slope = function slope(chart, width) {
       [[from, a], [to, b]].map(([x, at]) => `<circle class="ex-here" cx="${x}" cy="${at}" r="5.5"/>`).join("") +
       rank(from - 12, a, one[filter], "end") +
       rank(to + 12, b, other[filter], "start") +
-      text(`filter ${filter}`, from + 12, a + (a > b ? 16 : -8), "start", "ex-note");
+      text(`filter ${filter}`, from + 12, Math.min(a + (a > b ? 16 : -8), height - 4), "start", "ex-note");
   }
   const body =
     `<rect x="${from}" y="${cut}" width="${to - from}" height="${below}" style="fill:var(--ex-rule);opacity:.55"/>` +
