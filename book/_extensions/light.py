@@ -32,7 +32,9 @@ PURPOSES = {
     "copybutton.js": 'class="highlight',
     "design-tabs.js": 'class="sd-tab-',
     "doctools.js": None,
+    "quiz.js": 'id="quiz"',
     "sphinx_highlight.js": None,
+    "terms.js": 'class="term-definition"',
 }
 SEARCH_SCRIPTS = re.compile(  # the theme puts them on every page
     r'\s*<script src="[./]*(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>'
