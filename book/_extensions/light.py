@@ -26,7 +26,7 @@ BUNDLE = "style.css"
 THEME_SHEETS = ["basic.css", "styles/pydata-sphinx-theme.css"]  # the theme's own template names them, not Sphinx
 SAFE: set[str] = set()
 
-# A script and what a page has for it to do; Sphinx's own two are for the search page alone.
+# A script and what a page has for it to do; Sphinx's own two serve its search, which the book's own replaces.
 PURPOSES = {
     "clipboard.min.js": 'class="highlight',
     "copybutton.js": 'class="highlight',
@@ -36,7 +36,7 @@ PURPOSES = {
     "sphinx_highlight.js": None,
     "terms.js": 'class="term-definition"',
 }
-SEARCH_SCRIPTS = re.compile(  # the theme puts them on every page for results as you type, which are off
+SEARCH_SCRIPTS = re.compile(  # the theme puts them on every page
     r'\s*<script src="[./]*(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>'
 )
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -68,10 +68,10 @@ def lighten(app, pagename, templatename, context, doctree) -> None:
         purpose = PURPOSES.get(Path(script.filename or "").name, "")
         if script.attributes.get("type") == STATE:
             states.append(context["js_tag"](script))
-        elif pagename == "search" or (purpose is not None and purpose in shown):
+        elif purpose is not None and purpose in shown:
             scripts.append(script)
             inline = not script.filename or Path(script.filename).name == "documentation_options.js"
-            if not inline and pagename != "search" and not {"async", "type"} & script.attributes.keys():
+            if not inline and not {"async", "type"} & script.attributes.keys():
                 script.attributes["defer"] = "defer"
     context["script_files"] = scripts
     if body:
@@ -149,8 +149,7 @@ def finish(app, exception) -> None:
             lambda match: f"<script>{options}</script>",
             finished,
         )
-        if path.name != "search.html":
-            finished = SEARCH_SCRIPTS.sub("", finished)
+        finished = SEARCH_SCRIPTS.sub("", finished)
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 

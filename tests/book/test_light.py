@@ -90,9 +90,6 @@ def test_pages_have_the_scripts_that_they_need_and_none_that_holds_them_up(soups
     for page, soup in soups.items():
         scripts = [script for script in soup.select("script[src]")]
         names = {script["src"].split("?")[0].split("/")[-1] for script in scripts}
-        if page == "search.html":
-            assert {"searchtools.js", "doctools.js"} <= names
-            continue
         assert bool(soup.select("div.highlight")) == ("copybutton.js" in names), page
         assert bool(soup.select(".sd-tab-set")) == ("design-tabs.js" in names), page
         assert not names & {"doctools.js", "sphinx_highlight.js", "searchtools.js", "bootstrap.js"}, page
