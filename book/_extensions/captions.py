@@ -29,7 +29,8 @@ class Anchors(SphinxTransform):
             anchor = f"{kind.lower()}-{chapter}-{number}"
             target = self.join(node) if kind == "Figure" else node.parent if isinstance(node, nodes.title) else node
             if target is not None:
-                target["ids"].append(anchor)
+                if anchor not in target["ids"]:  # a heading "Question 7.1" has it already
+                    target["ids"].append(anchor)
                 self.env.metadata[self.env.docname].setdefault("labels", {})[f"{kind} {chapter}.{number}"] = anchor
 
     def check_order(self, node, kind: str, chapter: int, number: int, found: dict[str, int]) -> None:
