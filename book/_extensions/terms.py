@@ -146,7 +146,7 @@ def texts(document: nodes.document) -> list[nodes.Text]:
 
 
 def may_link(text: nodes.Text) -> bool:
-    """Whether a text is running text of a chapter, such as that of a caption; a cell's, a label's or a list's is not."""
+    """Whether a text is running text of a chapter: also that of a caption, but no cell's, label's or quiz's."""
     if within(text, NO_LINKS_IN) or (isinstance(text.parent, nodes.strong) and begins(text.parent)):
         return False
     node = text.parent
