@@ -3,9 +3,9 @@
     python benchmarks/explorers.py [--module grid_choice] [--width 1280] [--rounds 3]
 
 Each explorer has the data that its chapter has stored, and the library's present code. A step is one event of a
-control, dispatched by a script, and then the layout that the page needs: what a frame of a drag waits for. Every control
-moves through all of its values, the others at their start. The first round stands by itself, as it fills the memories of
-what was computed; then each step counts with the fastest of the other rounds. Painting is not counted.
+control, dispatched by a script, and then the layout that the page needs: what a frame of a drag waits for. Every
+control moves through all of its values, the others at their start. The first round stands by itself, as it fills the
+memories of what was computed; then each step counts with the fastest of the other rounds. Painting is not counted.
 Goal on a quiet machine: median at most 8 ms, worst 50.
 """
 

@@ -83,14 +83,18 @@ def measure(program: Path, url: str) -> dict:
         sys.exit("lighthouse.py: no Chromium; on Debian: apt-get install chromium")
     command = [program, url, "--quiet", "--output=json", f"--only-categories={','.join(CATEGORIES)}"]
     command += ["--chrome-flags=--headless=new --no-sandbox --disable-gpu --disable-background-networking"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"CHROME_PATH": chromium})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"CHROME_PATH": chromium}
+    )
     report = json.loads(done.stdout)
     row = {name: round(100 * report["categories"][name]["score"]) for name in CATEGORIES}
     row |= {name: report["audits"][audit]["numericValue"] * scale for name, (audit, scale) in AUDITS.items()}
     failed = [
         audit["id"]
         for category in CATEGORIES[1:]
-        for audit in (report["audits"][each["id"]] for each in report["categories"][category]["auditRefs"] if each["weight"])
+        for audit in (
+            report["audits"][each["id"]] for each in report["categories"][category]["auditRefs"] if each["weight"]
+        )
         if audit["score"] is not None and audit["score"] < 1
     ]
     return row | {"failed": failed, "machine": report["environment"]["benchmarkIndex"]}

@@ -1,8 +1,8 @@
 r"""Formulas as MathML, written when the site is built: a page needs no script to show them.
 
-math-core converts the TeX of ``$…$``, ``$$…$$`` and of AMS environments; ``assets/formulas.css`` has the font. A formula
-that it cannot convert is a warning, so the build fails. The TeX stays in the attribute ``data-tex``, and what a reader
-copies is that (``assets/formulas.js``).
+math-core converts the TeX of ``$…$``, ``$$…$$`` and of AMS environments; ``assets/formulas.css`` names the font.
+A formula that it cannot convert is a warning, so the build fails. The TeX stays in the attribute ``data-tex``, and that
+is what a reader copies (``assets/formulas.js``).
 """
 
 import re

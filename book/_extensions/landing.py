@@ -77,13 +77,7 @@ class ChapterMap(Measured):
         return card
 
 
-def add_style(app, pagename, templatename, context, doctree) -> None:
-    if pagename == app.config.root_doc:
-        app.add_css_file("landing.css", priority=900)  # after book.css
-
-
 def setup(app):
     app.add_directive("hero", Hero)
     app.add_directive("chapter-map", ChapterMap)
-    app.connect("html-page-context", add_style)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,11 +9,13 @@
 
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 import os
 import re
 import struct
+from base64 import b64encode
 from pathlib import Path
 
 import lightningcss
@@ -60,12 +62,13 @@ def lighten(app, pagename, templatename, context, doctree) -> None:
     context["css_files"] = [style, *(sheet for sheet in context["css_files"] if sheet not in sheets)]
 
     body = context.get("body", "")
+    shown = body + ('class="highlight' if context.get("citation") else "")  # page-help.html has it to copy
     scripts, states = [], []
     for script in context["script_files"]:
         purpose = PURPOSES.get(Path(script.filename or "").name, "")
         if script.attributes.get("type") == STATE:
             states.append(context["js_tag"](script))
-        elif pagename == "search" or (purpose is not None and purpose in body):
+        elif pagename == "search" or (purpose is not None and purpose in shown):
             scripts.append(script)
             inline = not script.filename or Path(script.filename).name == "documentation_options.js"
             if not inline and pagename != "search" and not {"async", "type"} & script.attributes.keys():
@@ -73,7 +76,7 @@ def lighten(app, pagename, templatename, context, doctree) -> None:
     context["script_files"] = scripts
     if body:
         context["body"] = with_sizes(app, body) + "".join(states)
-    context["metatags"] = context.get("metatags", "") + "".join(preloads(context))
+    context["fonts"] = fonts(context)
 
 
 def note_sheets(app, names: list[str]) -> None:
@@ -84,14 +87,13 @@ def note_sheets(app, names: list[str]) -> None:
         path.write_text(json.dumps(known + new if known else new), encoding="utf-8")
 
 
-def preloads(context):
-    """The fonts that a page begins with: that of the text, and that of its formulas."""
-    fonts = ["source-serif-4-roman.woff2"]
-    if "<math" in context.get("body", ""):
-        fonts.append("stix-two-math.woff2")
-    for font in fonts:
-        address = context["pathto"](f"_static/fonts/{font}", resource=True)
-        yield f'<link rel="preload" href="{address}" as="font" type="font/woff2" crossorigin />\n'
+def fonts(context) -> list[str]:
+    """The fonts that a page begins with, for the template: that of the text, and that of its formulas."""
+    names = ["source-serif-4-roman.woff2", "stix-two-math.woff2"]
+    return [
+        context["pathto"](f"_static/fonts/{name}", resource=True)
+        for name in names[: 1 + ("<math" in context.get("body", ""))]
+    ]
 
 
 def with_sizes(app, body: str) -> str:
@@ -115,7 +117,9 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         return struct.unpack(">II", content[16:24])
     if path.suffix == ".svg":
         head = re.search(r"<svg\b[^>]*>", content.decode("utf-8"), re.DOTALL)
-        found = [re.search(rf'\b{side}="([\d.]+)(?:px|pt)?"', head.group()) for side in ("width", "height")] if head else []
+        found = (
+            [re.search(rf'\b{side}="([\d.]+)(?:px|pt)?"', head.group()) for side in ("width", "height")] if head else []
+        )
         if found and all(found):
             return tuple(round(float(match[1])) for match in found)
     return None
@@ -128,9 +132,13 @@ def finish(app, exception) -> None:
     if exception or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
-    pages = {path: path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html") if static not in path.parents}
+    pages = {
+        path: path.read_text(encoding="utf-8")
+        for path in Path(app.outdir).rglob("*.html")
+        if static not in path.parents
+    }
     style = bundle(app, static, known_words(static, pages.values()))
-    style = with_own_icons(style, static)
+    style = with_own_icons(style)
     (static / BUNDLE).write_text(style, encoding="utf-8")
     version = hashlib.sha256(style.encode()).hexdigest()[:8]
     options = (static / "documentation_options.js").read_text(encoding="utf-8").strip()
@@ -180,8 +188,8 @@ def bundle(app, static: Path, words: set[str]) -> str:
     return f"/* {' '.join(os.path.relpath(path, static) for path in paths)} */\n{css}"
 
 
-def with_own_icons(css: str, static: Path) -> str:
-    """Font Awesome's solid icons that are left, as a font of their own; its other fonts and files are not needed."""
+def with_own_icons(css: str) -> str:
+    """Font Awesome's solid icons that are left, as a font in the style sheet; nothing else of it is needed."""
     icons = {ord(character) for character in re.findall(r"[\ue000-\uf8ff]", css)}
     icons |= {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", css)}
     theme = Path(importlib.util.find_spec("pydata_sphinx_theme").origin).parent
@@ -191,11 +199,13 @@ def with_own_icons(css: str, static: Path) -> str:
     subsetter.populate(unicodes=icons)
     subsetter.subset(font)
     font.flavor = "woff2"
-    font.save(static / "fonts" / "icons.woff2")
+    file = io.BytesIO()
+    font.save(file)
+    address = f"data:font/woff2;base64,{b64encode(file.getvalue()).decode()}"
     faces = re.findall(r"@font-face\{[^}]*vendor/fontawesome[^}]*\}", css)
     for face in faces:
         css = css.replace(face, "")
-    return css + '@font-face{font-family:"Font Awesome 6 Free";font-weight:900;font-display:block;src:url("fonts/icons.woff2")}'
+    return css + f'@font-face{{font-family:"Font Awesome 6 Free";font-weight:900;src:url("{address}")}}'
 
 
 def setup(app):

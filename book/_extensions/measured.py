@@ -87,7 +87,7 @@ class Measured(SphinxDirective):
             part += row
             for cell in cells:
                 content = cell if isinstance(cell, nodes.Node) else nodes.Text(str(cell))
-                row += nodes.entry("", nodes.paragraph("", "", content))
+                row += nodes.entry("", content)
         return table
 
 
@@ -105,11 +105,7 @@ class Ledger(Measured):
             section = nodes.section("", nodes.title("", self.title(chapter)), ids=[f"chapter-{chapter}"])
             section += self.table(columns, [self.cells(seeds) for seeds in self.ledger.settings(mine)])
             section += nodes.raw("", "<details><summary>How these rows were measured</summary>", format="html")
-            sources = nodes.bullet_list("", classes=["measured-sources"])
-            for command, rest in dict.fromkeys(map(self.source, mine)):
-                text = nodes.paragraph("", "", nodes.literal("", command), nodes.Text(f" {rest}"))
-                sources += nodes.list_item("", text)
-            section += sources
+            section += self.sources(mine)
             section += nodes.raw("", "</details>", format="html")
             out.append(section)
         return out
@@ -137,9 +133,17 @@ class Ledger(Measured):
         ]
 
     @staticmethod
-    def source(row: dict) -> tuple[str, str]:
-        versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-        return row["command"], f"{row['date']}, {row['hardware']}; {versions}; commit {row['commit']}"
+    def sources(rows: list[dict]):
+        """When and with what rows were measured, and the commands of each such occasion."""
+        occasions = {}
+        for row in rows:
+            versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+            occasion = f"{row['date']}, {row['hardware']}; {versions}; commit {row['commit']}"
+            occasions.setdefault(occasion, {})[row["command"]] = None
+        for occasion, commands in occasions.items():
+            text = "\n".join(commands)
+            yield nodes.paragraph("", occasion, classes=["measured-sources"])
+            yield nodes.literal_block(text, text, language="text")
 
 
 class ExecutionStatus(Measured):

@@ -1,4 +1,4 @@
-"""Nothing on a page comes from elsewhere: remote images are refused, and what of the theme no page uses is not there."""
+"""Nothing on a page comes from elsewhere: remote images are refused. What no page uses of the theme is not there."""
 
 import shutil
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A search of the whole book by Pagefind, which the site serves itself: an index of the texts, read in pieces.
 
-What is indexed of a page is its article: no menus, no code, no TeX behind a formula. Chapters come first, then the book's
-other pages; the library reference is asked only where a reader wants it. The page of results is
+What is indexed of a page is its article: no menus, no code, no TeX behind a formula. Chapters come first, then the
+book's other pages; the library reference is asked only where a reader wants it. The page of results is
 ``_templates/search.html`` with ``assets/search.js``.
 """
 
@@ -37,7 +37,8 @@ def article(html: str, page: str) -> str | None:
     name = html_escape(" ".join(title.get_text().split())) if title else page
     return (
         f'<!doctype html><html lang="en"><head><title>{name}</title></head>'
-        f'<body data-pagefind-body data-pagefind-filter="kind:{kind}" data-pagefind-weight="{weight}">{found}</body></html>'
+        f'<body data-pagefind-body data-pagefind-filter="kind:{kind}" data-pagefind-weight="{weight}">'
+        f"{found}</body></html>"
     )
 
 

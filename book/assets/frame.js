@@ -14,6 +14,19 @@
     });
   }
 
+  // A reader who turns back may want to go all the way.
+  const toTop = document.getElementById("pst-back-to-top");
+  let last = scrollY;
+  addEventListener(
+    "scroll",
+    () => {
+      toTop.style.display = scrollY < last && scrollY > innerHeight / 2 ? "block" : "none";
+      last = scrollY;
+    },
+    { passive: true },
+  );
+  toTop.addEventListener("click", () => scrollTo(0, 0));
+
   // On paper all that is folded is open and the page is light; afterwards everything is as it was.
   let folded = [];
   let theme;

@@ -112,7 +112,7 @@ def narrow(font: TTFont) -> None:
 def level_scripts(font: TTFont) -> None:
     """Let the index of q stand no lower than that of x, and the exponent of d no higher.
 
-    TeX looks at the depth and height of what an index belongs to only if it is more than one letter; browsers always do.
+    TeX heeds the depth and height of what an index belongs to only if that is more than a letter; browsers always do.
     """
     constants = font["MATH"].table.MathConstants
     constants.SubscriptBaselineDropMin.Value = -20

@@ -45,9 +45,10 @@ def explorer(weights: Mapping[str, np.ndarray], *, k: int = 16, init: str = "lin
     -------
     Explorer
         With ``results`` rmse, worst (largest change of a weight), relative (rmse ÷ root mean square of the weights),
-        steps (in which centroids moved, as many as the slider allows; its last value allows all), code_bytes (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes
-        (their sum), float_bytes and ratio = float_bytes ÷ nbytes, which for n weights and k = 2^j is ``r = n b / (n
-        log2 k + k b)`` with b = 32. All are of the weights that are not zero; where those are is not counted.
+        steps (in which centroids moved, as many as the slider allows; its last value allows all), code_bytes
+        (``⌈log2 k⌉`` bits each, packed), codebook_bytes (4 k), nbytes (their sum), float_bytes and
+        ratio = float_bytes ÷ nbytes, which for n weights and k = 2^j is ``r = n b / (n log2 k + k b)`` with b = 32.
+        All are of the weights that are not zero; where those are is not counted.
 
     Raises
     ------

@@ -5,8 +5,14 @@
 format.power_of_two = (value) => format.count(2 ** value);
 format.percent_of_power = (value) => `${format.number(100 * 2 ** value)}${NBSP}%`;
 
-const TOWERS = { milliseconds: 450, gap: 0.16, left: 4, right: 96, line: 15, lowest: 3 };
+const TOWERS = { milliseconds: 450, gap: 0.16, left: 4, right: 96, line: 15, lowest: 3, reach: 2.5 };
 const towersShown = new WeakMap(); // what a reader sees now, by chart.owner; the next drawing moves on from there
+
+/** How many rows of weights the picture is high, whatever the towers: it holds the full convolution, and one tower if that is not far above. */
+function towersReach({ inputs, channels, kernel }) {
+  const full = inputs * kernel ** 2;
+  return Math.max(full, Math.min(inputs + channels * kernel ** 2, TOWERS.reach * full));
+}
 
 /** Upper edges in units of a row of weights: the 1×1 is `inputs` high, a tower k² for each of its channels. */
 function towersHeights({ inputs, channels, towers, kernel }) {
@@ -40,8 +46,9 @@ function towersBody(chart, places, width, height) {
   const { inputs, channels, towers, kernel } = chart;
   const wide = width - TOWERS.left - TOWERS.right;
   const [top, base] = [6, height - 26];
-  const scale = (base - top) / Math.max(places.full, places.pointwise + places.tower);
-  const [floor, roof, full] = [places.pointwise, places.pointwise + places.tower, places.full].map((rows) => base - scale * rows);
+  const scale = (base - top) / towersReach(chart);
+  const [floor, above, full] = [places.pointwise, places.pointwise + places.tower, places.full].map((rows) => base - scale * rows);
+  const roof = Math.max(0, above); // 0 where the towers are higher than the picture
   const right = TOWERS.left + wide;
   const rect = (x, y, w, h, style, kind = "") => `<rect ${kind}x="${x.toFixed(2)}" y="${y.toFixed(2)}" width="${w.toFixed(2)}" height="${Math.max(0, h).toFixed(2)}" style="${style}"/>`;
   const low = Math.max(TOWERS.lowest, floor - roof); // a tower for each channel is hardly higher than a line
@@ -68,7 +75,8 @@ function towersBody(chart, places, width, height) {
     `<g style="${look}">${boxes.join("")}</g>` +
     rect(TOWERS.left, floor, wide, base - floor, "fill:color-mix(in srgb, var(--ex-0) 45%, var(--ex-raised));stroke:var(--ex-0);stroke-width:1.2", 'class="ex-pointwise" ') +
     rect(TOWERS.left, full, wide, base - full, "fill:none;stroke:var(--ex-soft);stroke-width:1.5;stroke-dasharray:5 4", 'class="ex-full" ') +
-    (chart.choices ? `<circle class="ex-knob" cx="${TOWERS.left + wide / 2}" cy="${(floor - low).toFixed(1)}" r="8"/>` : "") +
+    (chart.choices ? `<circle class="ex-knob" cx="${TOWERS.left + wide / 2}" cy="${Math.max(9, floor - low).toFixed(1)}" r="8"/>` : "") +
+    (roof === 0 ? `<text class="ex-note" text-anchor="middle" x="${TOWERS.left + wide / 2}" y="34">↑ higher than the picture</text>` : "") +
     words.join("") +
     `<text class="ex-tick" x="${TOWERS.left}" y="${height - 8}">${caption}</text>`
   );
@@ -108,7 +116,7 @@ CHARTS.towers = function towers(chart, width) {
 function towersGrip(chart, goal, width, height) {
   if (!chart.choices) return "";
   const rows = chart.choices.map((t) => goal.pointwise + (chart.channels / t) * chart.kernel ** 2);
-  const scale = (height - 32) / Math.max(goal.full, goal.pointwise + goal.tower);
-  const places = rows.map((count) => height - 26 - scale * count);
+  const scale = (height - 32) / towersReach(chart);
+  const places = rows.map((count) => Math.max(0, height - 26 - scale * count));
   return `<rect x="0" y="0" width="${width - TOWERS.right}" height="${height}" style="fill:transparent" ${dragged("towers", "y", places)}/>`;
 }

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import textwrap
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from compress_lib.figures.phone import has_numbers, rearranged
-from compress_lib.figures.ticks import readable_numbers, thinned
+from compress_lib.figures.ticks import in_lines, readable_numbers, thinned
 
 __all__ = ["LINE_LABEL", "PAGE", "PHONE", "laid_out"]
 
@@ -124,7 +123,7 @@ def _break(text: Text, room: float) -> None:
     """Into lines that fit."""
     width = text.get_window_extent().width
     if width > room:
-        text.set_text(textwrap.fill(text.get_text(), int(len(text.get_text()) * room / width)))
+        text.set_text(in_lines(text.get_text(), int(len(text.get_text()) * room / width)))
 
 
 def _spread(axis: Axes) -> None:

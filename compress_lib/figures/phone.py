@@ -1,11 +1,11 @@
 """A figure rearranged for a phone: panels below each other, legends below them all."""
 
-import textwrap
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from compress_lib.figures.ticks import in_lines
 
 __all__ = ["has_numbers", "rearranged"]
 
@@ -60,7 +60,7 @@ def _short_names(axis: Axes) -> None:
     """Names of rows in lines that leave the data most of the width."""
     names = [label.get_text() for label in axis.get_yticklabels()]
     if any(len(name) > LONG for name in names):
-        axis.set_yticks(axis.get_yticks(), [textwrap.fill(name, LONG) for name in names])
+        axis.set_yticks(axis.get_yticks(), [in_lines(name, LONG) for name in names])
 
 
 def _legends_below(figure: Figure) -> None:
@@ -69,11 +69,9 @@ def _legends_below(figure: Figure) -> None:
     names = list(dict.fromkeys(text.get_text() for legend in legends for text in legend.get_texts()))
     if not names:
         return
-    entries: dict[str, Artist] = {}
+    entries: dict[str, Any] = {}
     for legend in legends:
-        entries |= {
-            text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
-        }
+        entries |= dict(zip((text.get_text() for text in legend.get_texts()), legend.legend_handles, strict=True))
     for axis in figure.axes:  # rather than what a legend made of them
         handles, labels = axis.get_legend_handles_labels()
         entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label in entries}

@@ -1,7 +1,6 @@
 """Kinds of plot that the chapters share."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
@@ -11,6 +10,7 @@ from matplotlib.collections import PolyCollection
 
 from compress_lib.figures.layout import LINE_LABEL
 from compress_lib.figures.palette import BLUE, GROUND, INK, ORANGE, SOFT, TINT
+from compress_lib.figures.ticks import in_lines
 
 __all__ = ["dot_plot", "label_lines", "matrix"]
 
@@ -81,7 +81,7 @@ def dot_plot(
             textcoords="offset points", ha="center", va="bottom",
             bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
-    axis.set_yticks(range(len(measured)), [textwrap.fill(name, 30) for name in measured])
+    axis.set_yticks(range(len(measured)), [in_lines(name, 30) for name in measured])
     axis.set_ylim(len(measured) - 0.5, -0.75)
     axis.set_xlabel(xlabel)
     axis.margins(x=0.08)
@@ -113,7 +113,7 @@ def label_lines(axis: Axes) -> None:
     for name, line in lines.items():
         x, y = np.asarray(line.get_xydata())[-1]
         axis.annotate(
-            textwrap.fill(name, LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
+            in_lines(name, LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
             color=line.get_color(), gid=LINE_LABEL, annotation_clip=False,
         )  # fmt: skip
 

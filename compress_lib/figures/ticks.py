@@ -1,12 +1,13 @@
-"""The numbers on axes, as a newspaper would write them."""
+"""The numbers and names on axes, as a newspaper would write them."""
 
 import itertools
 import math
+import textwrap
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, ScalarFormatter
 
-__all__ = ["readable_numbers", "thinned"]
+__all__ = ["in_lines", "readable_numbers", "thinned"]
 
 
 class Numbers(ScalarFormatter):
@@ -58,3 +59,8 @@ def thinned(axes: Axes) -> None:
             return
         places = axes.get_xticks()
         axes.set_xticks(places[::2], [label.get_text() for label in axes.get_xticklabels()][::2])
+
+
+def in_lines(name: str, letters: int) -> str:
+    """A name in lines of at most so many letters; its own hyphens hold together."""
+    return textwrap.fill(name, letters, break_on_hyphens=False)

@@ -53,7 +53,9 @@ def test_every_formula_of_the_sources_is_on_its_page(site):
 def letters(mathml):
     """What one reads, without styles: letters, digits and signs in their order."""
     text = unicodedata.normalize("NFKD", BeautifulSoup(mathml, "html.parser").get_text().translate(SAME))
-    return INVISIBLE.sub("", unicodedata.normalize("NFKC", text.translate(SAME).replace("\u0303", "~").replace("...", "…")))
+    return INVISIBLE.sub(
+        "", unicodedata.normalize("NFKC", text.translate(SAME).replace("\u0303", "~").replace("...", "…"))
+    )
 
 
 def test_another_converter_reads_the_same(site):
@@ -84,7 +86,9 @@ def test_only_wide_gaps_outside_of_everything_part_a_formula(tex, parts):
 def test_lines_without_an_environment_are_aligned():
     table = BeautifulSoup(formulas.mathml(r"a &= b \\ &= c", True), "html.parser")
     assert [[cell.get_text() for cell in row.select("mtd")] for row in table.select("mtr")] == [["a", "=b"], ["", "=c"]]
-    assert not BeautifulSoup(formulas.mathml(r"\begin{cases}1\\2\end{cases}", True), "html.parser").select("mtable mtable")
+    assert not BeautifulSoup(formulas.mathml(r"\begin{cases}1\\2\end{cases}", True), "html.parser").select(
+        "mtable mtable"
+    )
 
 
 def test_a_page_of_its_own(tmp_path):
@@ -92,8 +96,10 @@ def test_a_page_of_its_own(tmp_path):
     from sphinx.application import Sphinx
 
     (tmp_path / "index.md").write_text(
-        "# Title with $x_0$\n\n$$a^2$$ (squares)\n\nSee {eq}`squares`.\n\n\\begin{align}a &= b\\\\ c &= d\\end{align}\n\n"
-        "| a | b |\n|---|---|\n| $t$ | 1 |\n\n<details><summary>Hint</summary>\n\nUse $h$.\n\n</details>\n\n$\\nonsense$\n"
+        "# Title with $x_0$\n\n$$a^2$$ (squares)\n\nSee {eq}`squares`.\n\n"
+        "\\begin{align}a &= b\\\\ c &= d\\end{align}\n\n"
+        "| a | b |\n|---|---|\n| $t$ | 1 |\n\n<details><summary>Hint</summary>\n\nUse $h$.\n\n</details>\n\n"
+        "$\\nonsense$\n"
     )
     settings = {
         "extensions": ["myst_parser", "formulas"],

@@ -70,9 +70,15 @@ def built(tmp_path_factory):
         warnings = io.StringIO()
         with patch_docutils(), docutils_namespace():
             app = Sphinx(
-                source, None, root / "pages" / builder, root / "doctrees" / builder, builder, status=None, warning=warnings,
+                source,
+                None,
+                root / "pages" / builder,
+                root / "doctrees" / builder,
+                builder,
+                status=None,
+                warning=warnings,
                 confoverrides={"extensions": ["myst_nb", "inline_svg"], "nb_execution_mode": "off"},
-            )  # fmt: skip
+            )
             app.build()
         assert not warnings.getvalue()
         return next((root / "pages" / builder).glob("index.*")).read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """What makes pages light takes nothing from them: no rule that applies, no script that is needed."""
 
+import json
 import re
 import sys
 
@@ -16,40 +17,55 @@ KINDS = """() => {
     window.kinds = new Map();
     for (const e of document.body.querySelectorAll('*')) if (!e.closest('svg *, math *')) kinds.set(kind(e), e);
 }"""
-STYLES = """() => Object.fromEntries([...kinds].map(([kind, e]) => [kind, ['', '::before', '::after'].map((part) => {
+STYLES = """(named) => Object.fromEntries([...kinds].map(([kind, e]) => [kind, ['', '::before', '::after'].map((part) =>
+{
     const style = getComputedStyle(e, part);
     if (part && style.content === 'none') return {};  // to ask for more of what is not there takes long
-    return Object.fromEntries(Array.from(style, (property) => [property, style[property]]));
+    return Object.fromEntries(named.map((property) => [property, style[property]]));
 })]))"""
-DIFFERENT = """() => Object.entries(looks[0]).flatMap(([name, first]) => Object.entries(first).flatMap(([kind, parts]) =>
-    parts.flatMap((part, i) => Object.entries(part).filter(([property, value]) => {
-        const other = looks[1][name][kind][i][property];
-        return value !== other && !String(other).includes('Awesome');  // of the icons in use there is a font of its own
-    }).map(([property, value]) => [name, kind.slice(-80), i, property, value, looks[1][name][kind][i][property]]))))"""
+DIFFERENT = """() => {
+    const plain = (value) => String(value).replaceAll('0%', '0px');  // the minifier writes the one for the other
+    const found = [];
+    for (const [theme, kinds] of Object.entries(looks[0]))
+        for (const [kind, parts] of Object.entries(kinds))
+            for (const [i, part] of parts.entries())
+                for (const [property, value] of Object.entries(part)) {
+                    const whole = looks[1][theme][kind][i][property];
+                    if (plain(value) !== plain(whole)) found.push([theme, kind.slice(-80), i, property, value, whole]);
+                }
+    return found;
+}"""
 
 
-def look(page):
+def look(page, named):
     """Note the computed styles of everything on the page: light and dark, unfolded, wide and narrow."""
     page.evaluate("(window.looks ??= []).push({})")
     for theme, width in (("light", 1280), ("dark", 390)):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         page.set_viewport_size({"width": width, "height": 800})
-        page.evaluate(f"looks.at(-1)['{theme}'] = ({STYLES})()")
+        page.evaluate(f"looks.at(-1)['{theme}'] = ({STYLES})({json.dumps(named)})")
 
 
 @pytest.mark.parametrize("path", ["book/index.html", "notebooks/02-pruning-weights.html"])
 def test_every_element_looks_as_with_the_whole_style_sheets(browser, address, site, path):
-    sources = re.match(r"/\* (.*?) \*/", (site / "_static/style.css").read_text(encoding="utf-8"))[1].split()
+    style = (site / "_static/style.css").read_text(encoding="utf-8")
+    sources = re.match(r"/\* (.*?) \*/", style)[1].split()
+    icons = re.search(r'"(data:font/woff2[^"]+)"', style)[1]
     assert len(sources) > 5
+    sheets = "".join((site / "_static" / name).read_text(encoding="utf-8") for name in sources)
+    named = sorted(set(re.findall(r"(?<=[{;\s])[a-z][a-z-]+(?=\s*:)", sheets)))
     page = new_page(browser, reduced_motion="reduce")
     settle(page, f"{address}/{path}")
     unfold(page)
     page.evaluate("document.querySelectorAll('.dropdown-menu').forEach((menu) => menu.classList.add('show'))")
-    page.evaluate("document.head.append(Object.assign(document.createElement('style'), {textContent: '* {transition: none !important}'}))")
-    page.evaluate(KINDS)
-    look(page)
     page.evaluate(
-        """async (sources) => {
+        "document.head.append(Object.assign(document.createElement('style'),"
+        " {textContent: '* {transition: none !important}'}))"
+    )
+    page.evaluate(KINDS)
+    look(page, named)
+    page.evaluate(
+        """async ([sources, icons]) => {
             const own = document.querySelector('link[href*="_static/style.css"]');
             for (const name of sources) {
                 const href = own.href.replace(/style\\.css.*/, name);
@@ -58,11 +74,13 @@ def test_every_element_looks_as_with_the_whole_style_sheets(browser, address, si
                 own.before(link);
                 await loaded;
             }
+            const face = new FontFace('Font Awesome 6 Free', `url("${icons}")`, {weight: 900});
+            document.fonts.add(await face.load());
             own.remove();
         }""",
-        sources,
+        [sources, icons],
     )
-    look(page)
+    look(page, named)
     assert page.evaluate("kinds.size") > 100
     assert page.evaluate(DIFFERENT)[:5] == []
     page.close()
@@ -78,7 +96,11 @@ def test_pages_have_the_scripts_that_they_need_and_none_that_holds_them_up(soups
         assert bool(soup.select("div.highlight")) == ("copybutton.js" in names), page
         assert bool(soup.select(".sd-tab-set")) == ("design-tabs.js" in names), page
         assert not names & {"doctools.js", "sphinx_highlight.js", "searchtools.js", "bootstrap.js"}, page
-        waiting = [script["src"] for script in scripts if not {"defer", "async"} & script.attrs.keys() and script.get("type") != "module"]
+        waiting = [
+            script["src"]
+            for script in scripts
+            if not {"defer", "async"} & script.attrs.keys() and script.get("type") != "module"
+        ]
         assert page == "index.html" or not waiting, page
 
 

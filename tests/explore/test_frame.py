@@ -72,6 +72,7 @@ def test_a_guess_unlocks_the_controls_and_stands_beside_the_truth(opened):
     page.get_by_role("textbox", name="How sparse at 2 σ?").fill("12.5")
     page.get_by_role("button", name="Guess").click()
     assert state(page) == {"k": "2\u00a0σ", "layer": "fc"}
+    assert page.evaluate("document.activeElement.name") == "k", "keys go on from here"
     shown = float(page.locator("[data-result=sparsity]").get_attribute("value"))
     assert 0.9 < shown < 1
     said = page.locator(".ex-notice").inner_text()

@@ -4,6 +4,7 @@ import base64
 import gzip
 import importlib
 import json
+import re
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +114,7 @@ def test_a_drawing_of_nothing_is_none(modules):
 
 def test_a_test_image_put_on_the_pad_is_read_back(modules):
     """But for what is hardly visible, if its longest side is 28 pixels; and it is hardly ever taken for another."""
-    images = data.fashion_mnist("test")[0][:500]
+    images = data.fashion_mnist("test")[0][:300]
     again = torch.tensor(modules.evaluate(AGAIN, encoded(images.numpy().tobytes())), dtype=torch.uint8)
     same = ((again.int() - images.flatten(1).int()).abs() <= 0.05 * 255).all(1)  # what is less is cut off
     cloth = images[:, 0] > 0.05 * 255
@@ -334,11 +335,17 @@ def test_files_of_the_readers_own(live, tmp_path):
 
 
 def test_a_byte_says_what_it_is_for(live):
-    box = live.locator(".live-bytes").bounding_box()
-    live.mouse.move(box["x"] + 0.4, box["y"] + 0.4)
-    assert live.locator(".live-byte").inner_text() == "Byte 0 is 43: the file's header."
-    live.mouse.move(box["x"] + box["width"] / 4, box["y"] + 30)
-    assert live.locator(".live-byte").inner_text().endswith("gaps of fc1.weight.")
+    live.wait_for_function("document.querySelector('.live-byte').textContent.includes('Touch one')")
+    box, content = live.locator(".live-bytes").bounding_box(), FILE.read_bytes()
+    for x, what in (
+        (1, "the file's header"),
+        (box["width"] / 4, "gaps of fc1.weight"),
+        (box["width"] - 1, "fc3.weight"),
+    ):
+        live.mouse.move(box["x"] + x, box["y"] + 3)
+        said = live.locator(".live-byte").inner_text()
+        number, byte = re.match(r"Byte ([\d,]+) is ([0-9A-F]{2}): ", said).groups()
+        assert content[int(number.replace(",", ""))] == int(byte, 16) and what in said
     chip = live.get_by_role("button", name="gaps: where a weight is 12,636")
     chip.click()
     assert chip.get_attribute("aria-pressed") == "true"

@@ -148,8 +148,8 @@ function notice() {
   close.append(unseen(" this message"));
   node.append(close);
   const tell = (text) => {
+    node.hidden = false; // first, or what is written is not read out
     words.textContent = text;
-    node.hidden = false;
   };
   return { node, tell };
 }
@@ -187,7 +187,7 @@ function gallery(draw) {
     }
     before = whole;
     const holders = [...stage.children, ...more.children];
-    const heights = holders.map((holder) => holder.firstChild.offsetHeight);
+    const heights = holders.map((holder) => Math.ceil(holder.firstChild.getBoundingClientRect().height)); // whole pixels add up
     holders.forEach((holder, i) => {
       if (heights[i] > Number.parseFloat(holder.style.minHeight || 0)) holder.style.minHeight = `${heights[i]}px`;
     });
@@ -231,8 +231,10 @@ async function render({ model, el, address }) {
     plain: (value) => format.number(value),
     isPercent: (name) => labels[name]?.[1] === "percent",
     unlock(show, text) {
+      const focused = dock.contains(document.activeElement);
       dock.replaceChildren(controls.node);
       root.classList.remove("ex-locked");
+      if (focused) controls.node.querySelector("input, select").focus();
       if (text) told.tell(text);
       if (show) move(show);
     },

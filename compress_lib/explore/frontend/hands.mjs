@@ -20,10 +20,11 @@ function nearest(grip, event) {
 /** Follow the pointer from a grip of a chart, and set what is clicked; `begin` is called before. */
 function hands(root, specs, move, begin) {
   const locked = () => root.classList.contains("ex-locked");
+  const grips = (holder, name) => Array.from(holder.querySelectorAll(`[data-drag="${name}"]`));
   const held = new Map(); // pointers that are down: where the grip is found again after the chart is drawn anew
   function follow(event) {
-    const { holder, name } = held.get(event.pointerId);
-    const grip = holder.querySelector(`[data-drag="${name}"]`);
+    const { holder, name, which } = held.get(event.pointerId);
+    const grip = grips(holder, name)[which];
     const { values } = specs.find((spec) => spec.name === name);
     move({ [name]: values[nearest(grip, event)] });
   }
@@ -31,7 +32,8 @@ function hands(root, specs, move, begin) {
     const grip = event.target.closest("[data-drag]");
     if (!grip || event.button || locked()) return;
     begin();
-    held.set(event.pointerId, { holder: grip.closest(".ex-holder"), name: grip.dataset.drag });
+    const [holder, name] = [grip.closest(".ex-holder"), grip.dataset.drag];
+    held.set(event.pointerId, { holder, name, which: grips(holder, name).indexOf(grip) });
     root.setPointerCapture(event.pointerId);
     if (event.pointerType !== "touch") follow(event); // a finger may want to scroll
   });

@@ -75,6 +75,12 @@ function colorsOf(root, names) {
 
 // ------------------------------------------------------------------------------------------------------------ the pad
 
+/** Where one is after so many of the lines between some points. */
+function along(points, lines) {
+  const [from, to] = [points[Math.floor(lines)], points[Math.ceil(lines)]];
+  return from.map((start, axis) => start + (lines % 1) * (to[axis] - start));
+}
+
 /** A canvas to draw on. `changed(raster)` is called while the reader draws, `began()` before a stroke. */
 function makePad({ changed, began }) {
   let raster = new Uint8Array(PAD * PAD);
@@ -124,7 +130,7 @@ function makePad({ changed, began }) {
     stroke(at(event), at(event));
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!last || !event.isPrimary) return;
+    if (!canvas.hasPointerCapture(event.pointerId) || !last) return;
     for (const each of event.getCoalescedEvents?.() ?? [event]) stroke(last, at(each));
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, end);
@@ -157,10 +163,9 @@ function makePad({ changed, began }) {
       let done = 0;
       const step = (now) => {
         if (history.at(-1) !== token) return; // the reader has begun
-        const until = Math.min(points.length - 1, Math.floor(((now - started) / duration) * (points.length - 1) * 8) / 8);
+        const until = Math.min(1, (now - started) / duration) * (points.length - 1);
         for (; done < until; done += 1 / 8) {
-          const between = (t) => [0, 1].map((axis) => points[Math.floor(t)][axis] + (t % 1) * ((points[Math.floor(t) + 1] ?? points.at(-1))[axis] - points[Math.floor(t)][axis]));
-          stroke(between(done), between(done + 1 / 8));
+          stroke(along(points, done), along(points, done + 1 / 8));
         }
         if (done < points.length - 1) requestAnimationFrame(step);
         else end();
@@ -178,7 +183,8 @@ function makeBars(classes) {
     const bar = make("span", { className: "live-bar" });
     const dense = make("span", { className: "live-dense" });
     const value = make("span", { className: "live-value" });
-    return { bar, dense, value, node: make("li", {}, make("span", { className: "live-class" }, name), make("span", { className: "live-track" }, bar, dense), value) };
+    const node = make("li", {}, make("span", { className: "live-class" }, name), make("span", { className: "live-track" }, bar, dense), value);
+    return { bar, dense, value, node };
   });
   return {
     node: make("ol", { className: "live-bars" }, ...rows.map((row) => row.node)),
@@ -231,12 +237,14 @@ function makeStrip() {
     });
   }
   const partAt = (at) => parts.find((part) => at < part.to);
-  const words = ({ kind, tensor }) => (tensor ? `${KINDS[kind][0].split(":")[0]} of ${tensor}` : "the file's header");
+  const short = (kind) => KINDS[kind][0].split(":")[0];
+  const words = ({ kind, tensor }) => (tensor ? `${short(kind)} of ${tensor}` : "the file's header");
   function point(event) {
     const box = canvas.getBoundingClientRect();
     const columns = Math.ceil(file.length / rows);
-    const [column, row] = [Math.floor(((event.clientX - box.left) / box.width) * columns), Math.floor(((event.clientY - box.top) / box.height) * rows)];
-    const at = Math.min(file.length - 1, Math.max(0, column * rows + Math.min(rows - 1, Math.max(0, row))));
+    const step = (share, steps) => Math.min(steps - 1, Math.max(0, Math.floor(share * steps)));
+    const [column, row] = [step((event.clientX - box.left) / box.width, columns), step((event.clientY - box.top) / box.height, rows)];
+    const at = Math.min(file.length - 1, column * rows + row);
     says.textContent = `Byte ${count(at)} is ${file[at].toString(16).toUpperCase().padStart(2, "0")}: ${words(partAt(at))}.`;
   }
   canvas.addEventListener("pointermove", point);
@@ -256,7 +264,8 @@ function makeStrip() {
       [file, parts, lit] = [bytes, decoded.parts, null];
       kindOf = parts.flatMap(({ kind, from, to }) => Array(to - from).fill(kind));
       const sizes = Object.keys(KINDS).map((kind) => [kind, sum(parts.map((part) => (part.kind === kind ? part.to - part.from : 0)))]);
-      canvas.setAttribute("aria-label", `The ${count(file.length)} bytes of the file: ${sizes.map(([kind, size]) => `${KINDS[kind][0].split(":")[0]} ${count(size)}`).join(", ")}.`);
+      const all = sizes.map(([kind, size]) => `${short(kind)} ${count(size)}`).join(", ");
+      canvas.setAttribute("aria-label", `The ${count(file.length)} bytes of the file: ${all}.`);
       legend.replaceChildren(
         ...sizes.map(([kind, size]) => {
           const chip = button(`${KINDS[kind][0]} `, () => light(kind), { className: "live-kind" });
@@ -322,7 +331,7 @@ async function render({ model, el }) {
 
   // What there is to see.
   const verdict = make("p", { className: "live-verdict" });
-  const seen = make("canvas", { className: "live-seen", width: SIDE, height: SIDE, role: "img", ariaLabel: "What the network reads: 28 by 28 levels of gray" });
+  const seen = make("canvas", { className: "live-seen", role: "img", ariaLabel: "What the network reads: 28 by 28 levels of gray" });
   const bars = makeBars(data.classes);
   const beside = make("p", { className: "live-beside" });
   const hint = make("p", { className: "live-hint" });
@@ -345,16 +354,18 @@ async function render({ model, el }) {
     pad.erase(i === 1);
     tools.forEach((tool, k) => tool.setAttribute("aria-pressed", String(k === i)));
   }
-  const undo = button("Undo", () => {
+  function takeBack() {
     picked = null;
     pad.undo();
-  }, { className: "live-tool" });
-  const clear = button("Clear", () => {
+  }
+  function empty() {
     picked = null;
     given = false;
     choose(0);
     pad.set(new Uint8Array(PAD * PAD));
-  }, { className: "live-tool" });
+  }
+  const undo = button("Undo", takeBack, { className: "live-tool" });
+  const clear = button("Clear", empty, { className: "live-tool" });
 
   const picks = images.map((image, i) => {
     const canvas = make("canvas", { width: SIDE, height: SIDE });
@@ -401,9 +412,9 @@ async function render({ model, el }) {
       verdict.append(found === truth ? ", which is right" : `; it is: ${data.classes[truth]}`);
       beside.replaceChildren(make("span", { className: "live-dense-key" }), ` The dense network: ${data.classes[place(dense)]} ${percent(Math.max(...dense))}.`);
     } else {
-      beside.textContent = `The dense network has ${count(data.dense.nbytes)} bytes, too many to send: it answers for test images only.`;
+      beside.textContent = `The dense network, ${count(data.dense.nbytes)} bytes, is too large to send: it answers test images only.`;
     }
-    say(`${data.classes[found]}, ${percent(probabilities[found])}`);
+    if (!given || picked !== null) say(`${data.classes[found]}, ${percent(probabilities[found])}`); // not what draws itself
   }
   let speaking;
   /** Read out what the reader has come to rest on. */
@@ -445,6 +456,7 @@ async function render({ model, el }) {
       ` of all 10,000; the dense network ${percent(data.dense.accuracy, 2)}.`,
     );
     answer(pad.raster);
+    if (d || v) say(`${count(nbytes)} bytes, ${percent(accuracy, 1)} right`);
   }
 
   // A file of the reader's.
@@ -489,23 +501,26 @@ async function render({ model, el }) {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  const title = make("p", { className: "ex-title", id: `${id}-title` }, `A network of ${count(own.length)} bytes, running on this page`);
+  const label = (text) => make("p", { className: "live-label" }, text);
+  const group = (className, ...nodes) => make("div", { className }, ...nodes);
+  const drawing = group("live-draw", group("live-frame", pad.canvas, hint), group("live-tools", ...tools, undo, clear));
+  const reply = group("live-answer", group("live-head", seen, verdict), bars.node);
+  const smaller = [group("live-sliders", dropped.node, values.node), outcome];
+  const again = button("Read it again", () => strip.play(), { className: "live-tool" });
+  const save = button("Save it", download, { className: "live-tool" });
+  const other = make("label", { className: "live-tool", htmlFor: opener.id }, "Open your own, or drop it here");
+  const files = [group("live-files", again, save, other, opener, back), status];
   const root = make(
     "section",
     { className: "explorer live" },
-    title,
-    make(
-      "div",
-      { className: "live-stage" },
-      make("div", { className: "live-draw" }, make("div", { className: "live-frame" }, pad.canvas, hint), make("div", { className: "live-tools" }, ...tools, undo, clear)),
-      make("div", { className: "live-answer" }, make("div", { className: "live-head" }, seen, verdict), bars.node, beside),
-    ),
-    make("p", { className: "live-label", id: `${id}-picks` }, "Or pick one of the first test images; a cross marks those it gets wrong"),
+    make("p", { className: "ex-title", id: `${id}-title` }, `A network in ${count(own.length)} bytes, running here`),
+    group("live-stage", drawing, reply, beside),
+    label("Or pick a test image; a cross marks those it gets wrong"),
     make("div", { className: "live-picks", role: "group", ariaLabel: "Test images" }, ...picks),
-    ...(brief ? [] : [make("div", { className: "live-sliders" }, dropped.node, values.node), outcome]),
-    make("p", { className: "live-label" }, "The file, all of it"),
+    ...(brief ? [] : smaller),
+    label("The file, all of it"),
     ...strip.nodes,
-    ...(brief ? [] : [make("div", { className: "live-files" }, button("Read it again", () => strip.play(), { className: "live-tool" }), button("Save it", download, { className: "live-tool" }), make("label", { className: "live-tool", htmlFor: opener.id }, "Open your own"), opener, back), status]),
+    ...(brief ? [] : files),
     spoken,
   );
   root.setAttribute("aria-labelledby", `${id}-title`);
