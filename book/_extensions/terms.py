@@ -33,6 +33,7 @@ NO_LINKS_IN = (
     nodes.footnote,
     nodes.citation,
 )
+NO_LINKS_BELOW = {"quiz", "further-reading", "headline", "badges"}  # ids and classes
 
 
 # The glossary's own page
@@ -145,14 +146,14 @@ def texts(document: nodes.document) -> list[nodes.Text]:
 
 
 def may_link(text: nodes.Text) -> bool:
-    """Whether a text is running text of a chapter: that of a caption, but not a cell's, a label's or the quiz's."""
+    """Whether a text is running text of a chapter: also that of a caption, but no cell's, label's or quiz's."""
     if within(text, NO_LINKS_IN) or (isinstance(text.parent, nodes.strong) and begins(text.parent)):
         return False
     node = text.parent
     while node is not None:
         if isinstance(node, nodes.caption):
             return True
-        if node.get("nb_element") or "quiz" in node["ids"] or "headline" in node["classes"]:
+        if node.get("nb_element") or not NO_LINKS_BELOW.isdisjoint(node["ids"] + node["classes"]):
             return False
         node = node.parent
     return True

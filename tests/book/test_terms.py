@@ -49,6 +49,7 @@ CHAPTER = (
     "Here is a **rank correlation**, then rank and rank. The K-means\nof two entropies. XNOR is exclusive nor.",
     "## Entropy\n\nOf entropies.",
     "## Quiz\n\n### Question 1.1\n\nWhat is a rank correlation?",
+    "## Further reading\n\n- The knowledge distillation, 2015.",
 )
 
 
@@ -78,7 +79,7 @@ def test_the_first_use_of_each_term_leads_to_its_entry(book):
     ]
     page = book.page("notebooks/01-one")
     assert not page.select_one("details").find("a", string="rank"), "what is folded comes last"
-    assert not page.select("h1 a.term, h2 a.term, table a.term, pre a.term, #quiz a.term")
+    assert not page.select("h1 a.term, h2 a.term, table a.term, pre a.term, #quiz a.term, #further-reading a.term")
     assert not book.page("index").select("a.term")
     glossary = book.page("book/glossary")
     assert all(glossary.select_one(f"dt#{anchor}") for _, anchor in links(book))
