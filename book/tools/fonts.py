@@ -123,7 +123,15 @@ def level_scripts(font: TTFont) -> None:
 def text(source: str) -> None:
     """All characters of the file, in the weights that the book uses."""
     font = instancer.instantiateVariableFont(TTFont(source), {"wght": WEIGHTS})
+    rename(font)
     write(font, Path(source).name)
+
+
+def rename(font: TTFont) -> None:
+    """Take the name "Source" out of the font: its license reserves it for the unchanged font."""
+    for record in font["name"].names:
+        if record.nameID in (1, 3, 4, 6, 16, 25):
+            record.string = str(record).replace("Source Serif", "Book Serif").replace("SourceSerif", "BookSerif")
 
 
 def write(font: TTFont, name: str) -> None:
