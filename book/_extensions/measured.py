@@ -86,7 +86,7 @@ class Measured(SphinxDirective):
             row = nodes.row()
             part += row
             for cell in cells:
-                content = cell if isinstance(cell, nodes.Node) else nodes.Text(str(cell))
+                content = nodes.paragraph("", "", cell) if isinstance(cell, nodes.Node) else nodes.Text(str(cell))
                 row += nodes.entry("", content)
         return table
 
