@@ -31,8 +31,9 @@ def still(page) -> None:
     page.evaluate(
         """async () => {
             const frame = () => new Promise(requestAnimationFrame);
+            const seen = (animation) => animation.effect.target.checkVisibility(); // what is folded away never ends
             await frame();
-            await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+            await Promise.allSettled(document.getAnimations().filter(seen).map((animation) => animation.finished));
             await frame();
         }"""
     )
