@@ -133,8 +133,8 @@ def explorer_modules() -> list[str]:
     return [path.stem for path in files if "\ndef explorer(" in path.read_text(encoding="utf-8")]
 
 
-# Heights of a slider's explorer at all of its positions; it ends where it was.
-SWEEP = """(slider) => {
+# Heights of a slider's explorer at all of its positions, or at about as many as are asked for; it ends where it was.
+SWEEP = """(slider, most) => {
     const explorer = slider.closest(".explorer");
     const before = slider.value;
     const go = (value) => {
@@ -142,7 +142,9 @@ SWEEP = """(slider) => {
         slider.dispatchEvent(new Event("input", { bubbles: true }));
         return explorer.offsetHeight;
     };
-    const heights = Array.from({ length: Number(slider.max) + 1 }, (_, i) => go(i));
+    const last = Number(slider.max);
+    const step = Math.max(1, Math.ceil(last / (most ?? last)));
+    const heights = Array.from({ length: Math.floor(last / step) + 1 }, (_, i) => go(last - i * step));
     go(before);
     return heights;
 }"""

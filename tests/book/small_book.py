@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 
 CONFIGURATION = """
 extensions = ["myst_nb", {extensions}]
+source_suffix = {{".md": "myst-nb", ".ipynb": "myst-nb"}}
 html_theme = "basic"
 myst_enable_extensions = ["amsmath", "attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
@@ -57,7 +58,7 @@ class SmallBook:
         """Build what has changed; gives the warnings."""
         said = io.StringIO()
         folder = str(ROOT / "book" / "_extensions")
-        with _unchanged(), warnings.catch_warnings():
+        with unchanged(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sys.path.insert(0, folder)
             try:
@@ -77,7 +78,7 @@ class SmallBook:
 
 
 @contextlib.contextmanager
-def _unchanged():
+def unchanged():
     """Sphinx adds nodes, roles and directives to docutils; afterwards they are gone."""
     saved = [(holder, dict(holder)) for holder in (directives._directives, roles._roles)]
     visitors = {kind: dict(vars(kind)) for kind in (nodes.GenericNodeVisitor, nodes.SparseNodeVisitor)}

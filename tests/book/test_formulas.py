@@ -14,6 +14,7 @@ from chapters import CHAPTERS
 from markdown_it import MarkdownIt
 from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from small_book import unchanged
 
 sys.path.insert(0, str(ROOT / "book" / "_extensions"))
 import formulas
@@ -103,12 +104,14 @@ def test_a_page_of_its_own(tmp_path):
     )
     settings = {
         "extensions": ["myst_parser", "formulas"],
+        "source_suffix": {".md": "markdown"},  # or it would go into Sphinx's default, for every book of this process
         "myst_enable_extensions": ["dollarmath", "amsmath"],
         "myst_dmath_double_inline": True,
     }
     warnings = (tmp_path / "warnings").open("w+")
     out = tmp_path / "out"
-    Sphinx(tmp_path, None, out, tmp_path / "trees", "html", settings, status=None, warning=warnings).build()
+    with unchanged():
+        Sphinx(tmp_path, None, out, tmp_path / "trees", "html", settings, status=None, warning=warnings).build()
     warnings.seek(0)
     told = [line for line in warnings if "WARNING" in line]
     assert len(told) == 1 and r"\nonsense" in told[0]
