@@ -1,3 +1,4 @@
+import live_page
 import pytest
 from browsing import new_page
 
@@ -36,3 +37,10 @@ def compute(browser):
 
     yield run
     page.close()
+
+
+@pytest.fixture(scope="module")
+def modules(browser):
+    """A page that can import the live network's modules."""
+    with live_page.opened(browser) as page:
+        yield page

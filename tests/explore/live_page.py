@@ -1,5 +1,6 @@
 """A browser page that has the live network's modules, for its tests."""
 
+import base64
 import contextlib
 from pathlib import Path
 
@@ -21,3 +22,8 @@ def opened(browser):
         yield page
         assert not troubles
         page.close()
+
+
+def encoded(content: bytes) -> str:
+    """How bytes reach the page."""
+    return base64.b64encode(content).decode()

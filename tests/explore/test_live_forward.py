@@ -3,13 +3,12 @@
 With ALL_IMAGES=1, as in the weekly run, on all 10,000 test images.
 """
 
-import base64
 import os
 
-import live_page
 import numpy as np
 import pytest
 import torch
+from live_page import encoded
 
 from compress_lib import container, data, ledger, training
 
@@ -35,21 +34,11 @@ REFUSED = """async ([file, change]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def page(browser):
-    with live_page.opened(browser) as page:
-        yield page
-
-
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
 @pytest.mark.parametrize(("name", "count"), [("lenet-300-100", 1000), ("lenet-5", 200), ("squeezenet-small", 50)])
-def test_logits_and_predictions_are_pytorchs(page, name, count):
+def test_logits_and_predictions_are_pytorchs(modules, name, count):
     path = ledger.directory() / "compressed" / f"{name}.cnet"
     images = data.fashion_mnist("test")[0][: 10_000 if ALL else count]
-    logits = page.evaluate(FORWARD, [encoded(path.read_bytes()), encoded(images.numpy().tobytes())])
+    logits = modules.evaluate(FORWARD, [encoded(path.read_bytes()), encoded(images.numpy().tobytes())])
     expected = training.predict(container.load(path), images).numpy()
     difference = np.abs(np.array(logits) - expected).max()
     print(f"{name}: {len(images):,} images, largest difference of a logit {difference:.1e}")
@@ -70,12 +59,12 @@ def test_logits_and_predictions_are_pytorchs(page, name, count):
         ("tensors.get('fc3.weight').shape = [100, 10]", "its fc3.weight is float32 of 100×10, not float32 of 10×100"),
     ],
 )
-def test_a_network_that_is_not_known_is_refused_by_its_reason(page, change, reason):
+def test_a_network_that_is_not_known_is_refused_by_its_reason(modules, change, reason):
     file = ledger.directory() / "compressed" / "lenet-300-100.cnet"
-    assert reason in page.evaluate(REFUSED, [encoded(file.read_bytes()), change])
+    assert reason in modules.evaluate(REFUSED, [encoded(file.read_bytes()), change])
 
 
-def test_probabilities(page):
+def test_probabilities(modules):
     logits = torch.tensor([1e3, 998.0, -50.0])
-    found = page.evaluate("async (logits) => (await import('/forward.mjs')).softmax(logits)", logits.tolist())
+    found = modules.evaluate("async (logits) => (await import('/forward.mjs')).softmax(logits)", logits.tolist())
     assert found == pytest.approx(logits.double().softmax(0).tolist())

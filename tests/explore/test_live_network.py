@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import containers
-import live_page
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from browsing import new_page, watch
 from exploring import standalone
+from live_page import encoded
 
 from compress_lib import container, data, ledger, training
 from compress_lib.experiments import live_network
@@ -79,18 +79,8 @@ SIMPLIFY = """async ([file, positions]) => {
 
 
 @pytest.fixture(scope="module")
-def modules(browser):
-    with live_page.opened(browser) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
 def widget():
     return LiveNetwork()
-
-
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 # --- drawings ---------------------------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
 """The reader of container files in JavaScript, beside the library's: the same tensors, and the same files refused."""
 
-import base64
 import json
 import zlib
 
 import containers
-import live_page
 import numpy as np
 import pytest
 import torch
+from live_page import encoded
 from torch import nn
 
 from compress_lib import container, ledger
@@ -31,15 +30,9 @@ READ = """async (files) => {
 
 
 @pytest.fixture(scope="module")
-def page(browser):
-    with live_page.opened(browser) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def javascript(page):
+def javascript(modules):
     """``javascript(files)``: what the page's reader finds in each, or why it refuses it."""
-    return lambda files: page.evaluate(READ, [base64.b64encode(file).decode() for file in files])
+    return lambda files: modules.evaluate(READ, [encoded(file) for file in files])
 
 
 def library(content: bytes, path) -> list | str:
