@@ -13,7 +13,7 @@ import re
 from itertools import groupby
 
 from docutils import nodes
-from references import within
+from references import NO_LINKS_IN, within
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -22,17 +22,7 @@ GLOSSARY = "book/glossary"
 CHAPTER = re.compile(r"notebooks/\d\d-")
 CHINESE = re.compile(r"[\u4e00-\u9fff](?:[\u4e00-\u9fff、；/]*[\u4e00-\u9fff])?")
 SEE = re.compile(r"See (.+)\.")
-NO_LINKS_IN = (
-    nodes.title,
-    nodes.reference,
-    nodes.literal,
-    nodes.literal_block,
-    nodes.math,
-    nodes.math_block,
-    nodes.table,
-    nodes.footnote,
-    nodes.citation,
-)
+NO_TERMS_IN = (*NO_LINKS_IN, nodes.table, nodes.footnote, nodes.citation)
 NO_LINKS_BELOW = {"quiz", "further-reading", "headline", "badges"}  # ids and classes
 
 
@@ -147,7 +137,7 @@ def texts(document: nodes.document) -> list[nodes.Text]:
 
 def may_link(text: nodes.Text) -> bool:
     """Whether a text is running text of a chapter: also that of a caption, but no cell's, label's or quiz's."""
-    if within(text, NO_LINKS_IN) or (isinstance(text.parent, nodes.strong) and begins(text.parent)):
+    if within(text, NO_TERMS_IN) or (isinstance(text.parent, nodes.strong) and begins(text.parent)):
         return False
     node = text.parent
     while node is not None:
