@@ -126,6 +126,22 @@ def test_random_crop_flip_picks_crops_of_the_padded_image():
     assert torch.equal(out, again)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_get_their_channels_innermost_and_give_them_so(channels):
+    images = torch.randn(5, channels, 6, 7)
+    for given in (images, images.transpose(2, 3).contiguous().transpose(2, 3)):
+        last = training.channels_last(given)
+        assert torch.equal(last, images) and last.stride() == (42 * channels, 1, 7 * channels, channels)
+        assert nn.Conv2d(channels, 4, 3)(last).stride() == (4 * 4 * 5, 1, 4 * 5, 4)
+    seen = []
+    model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.Linear(80, 2))
+    model[0].register_forward_hook(lambda _, given, out: seen.append(out.stride(1)))
+    training.predict(model, images)
+    training.fit(model, images, torch.zeros(5, dtype=torch.int64), epochs=1, seed=0, batch_size=5, progress=False)
+    assert seen == [1, 1]
+    assert torch.equal(training.channels_last(images[0]), images[0])
+
+
 def test_objective_is_what_is_minimized(fashion):
     def pull_to_one(model, images, labels):
         return sum((p - 1).square().sum() for p in model.parameters())
