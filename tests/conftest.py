@@ -66,7 +66,8 @@ def pytest_configure(config):
     os.environ["COMPRESS_LIB_RESULTS"] = config.results.name
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):  # workers would inherit it
         os.environ["TQDM_DISABLE"] = "1"
-    torch.set_num_threads(1)  # two that wait for each other are slow on a busy machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two that wait for each other are slow on a busy machine
+    torch.set_num_threads(1)
 
 
 def pytest_unconfigure(config):
@@ -84,33 +85,31 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: _rank(item.path))
 
 
-# For pytest-xdist. Its own --dist=loadgroup does not group, without a word, with pytest 9.2 (pytest-xdist 3.8).
-# Those that ask for the built site share it.
+# Those that ask for the built site; the first of them builds it.
 ASKING = re.compile(r"^def \w+\(.*\b(site|pages|soups|address)\b", re.MULTILINE)
 SITE = tuple(
     path.name
     for path in sorted(Path(__file__).parent.glob("book/test_*.py"))
     if ASKING.search(path.read_text(encoding="utf-8"))
 )
-LONG = (*SITE, "test_colab.py", "test_commands.py", "test_exercises.py", "test_address.py")
+# Others than those follow upon the first, so that no worker waits for what another one builds.
+LONG = (*SITE[:1], "test_exercises.py", "test_commands.py", "test_colab.py", "test_address.py", *SITE[1:])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file stays in one process: a chapter, for its kernel, or tests, for what they share."""
+    """A file stays in one process: a chapter, for its kernel, or tests, for what they share.
+
+    pytest-xdist has ``--dist=loadgroup`` for that, which does not group, without a word, with pytest 9.2 (xdist 3.8).
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return _group(nodeid)
+            return nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False  # the order is that of _rank
     return ByFile(config, log)
-
-
-def _group(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    return "site" if file.endswith(SITE) else file
 
 
 def _rank(path: Path) -> int:

@@ -1,20 +1,30 @@
 """The built site, once for all tests of it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from browsing import served
 from bs4 import BeautifulSoup
 from building import build, copy_sources
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the built pages: that of ``$BOOK_HTML``, or built here without a warning."""
+    """The folder of the built pages: that of ``$BOOK_HTML``, or built without a warning, once for all workers."""
     if built := os.environ.get("BOOK_HTML"):
         return Path(built).resolve()
-    return build(copy_sources(tmp_path_factory.mktemp("book")), "-W", "-n", "--keep-going")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a build that failed has left
+            folder.mkdir()
+            build(copy_sources(folder), "-W", "-n", "--keep-going")
+            (folder / "whole").touch()
+    return folder / "_build" / "html"
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def warm():
     forked has run no operator, so that no thread is missed in its children.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "matplotlib.pyplot", "scipy.stats"])
+    context.set_forkserver_preload(["nbformat", "pytest", "torch", "matplotlib.pyplot", "scipy.stats"])
     return context
 
 

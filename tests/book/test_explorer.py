@@ -93,17 +93,21 @@ def numbers(root) -> dict[str, float | None]:
     return root.locator("data[data-result]").evaluate_all(read)
 
 
+SET = """(root, positions) => {
+    for (const [name, position] of Object.entries(positions)) {
+        const field = root.querySelector(`[name="${name}"]`);
+        const [property, kind] = field.matches("select") ? ["selectedIndex", "change"] : ["value", "input"];
+        if (Number(field[property]) === position) continue;
+        field[property] = position;
+        field.dispatchEvent(new Event(kind, { bubbles: true }));
+    }
+}"""
+
+
 def choose(root, traits, state) -> None:
-    """Set the controls as a reader would, native events included."""
-    for control in traits["controls"]:
-        position = control["values"].index(state[control["name"]])
-        field = root.locator(f'[name="{control["name"]}"]')
-        if control["kind"] == "slider":
-            field.evaluate(
-                "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", position
-            )
-        else:
-            field.select_option(index=position)
+    """Set the controls as a reader would, native events included, in one call: a call takes longer than an event."""
+    controls = {control["name"]: control["values"] for control in traits["controls"]}
+    root.evaluate(SET, {name: values.index(state[name]) for name, values in controls.items()})
 
 
 def test_every_explorer_of_every_page_is_live(open_pages, explorers):
@@ -127,11 +131,14 @@ def test_arrow_keys_and_dragging_change_what_is_said(opened, module, width):
     page, root, traits = opened(module) if width == 1280 else opened(module, viewport={"width": width, "height": 844})
     choose(root, traits, traits["state"])
     on_one_screen(page, root)
-    operate(page, root, traits)
+    sliders = [control for control in traits["controls"] if control["kind"] == "slider"]
+    operate(page, root, traits, sliders if width == 1280 else sliders[:1])  # explore/test_pages.py has all, as narrow
+    for chart in root.locator(".ex-chart").all():
+        assert chart.bounding_box()["width"] <= root.bounding_box()["width"]
 
 
-def operate(page, root, traits) -> None:
-    """Move every slider by key and by pointer; each move must change what is said, and no height."""
+def operate(page, root, traits, sliders) -> None:
+    """Move sliders by key and by pointer; each move must change what is said, and no height."""
     height = root.bounding_box()["height"]
 
     def said() -> str:
@@ -140,8 +147,8 @@ def operate(page, root, traits) -> None:
     for control in traits["controls"]:
         field = root.locator(f'[name="{control["name"]}"]')
         assert page.locator(f'label[for="{field.get_attribute("id")}"]').inner_text() == control["label"]
-        if control["kind"] != "slider":
-            continue
+    for control in sliders:
+        field = root.locator(f'[name="{control["name"]}"]')
         before, words = field.get_attribute("aria-valuetext"), said()
         at_end = int(field.input_value()) == len(control["values"]) - 1
         field.focus()
@@ -158,8 +165,6 @@ def operate(page, root, traits) -> None:
         some = field.evaluate(SWEEP, 8)  # explore/test_pages.py tries all
         assert len(set(some)) == 1 and root.bounding_box()["height"] == height
         choose(root, traits, traits["state"])
-    for chart in root.locator(".ex-chart").all():
-        assert chart.bounding_box()["width"] <= root.bounding_box()["width"]
 
 
 def test_charts_and_names_follow_the_data(opened):
