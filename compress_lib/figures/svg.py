@@ -7,7 +7,9 @@ import zlib
 from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from compress_lib.figures.layout import PAGE, PHONE, laid_out
 from compress_lib.figures.palette import INK, VARIABLES
@@ -35,6 +37,11 @@ def draw(figure: Figure) -> str:
     str
         One ``<svg>``. Its last child is an ``<svg class="phone" display="none">`` if the figure is wider than a phone;
         the site takes it out and shows the one that fits.
+
+    Raises
+    ------
+    ValueError
+        If a text holds a formula (``$q$``): its letters would come without the page's fonts and colors, or not at all.
     """
     root = _compact(_rendered(laid_out(figure, PAGE)))
     if figure.get_figwidth() > PHONE:
@@ -48,6 +55,11 @@ def _rendered(figure: Figure) -> ElementTree.Element:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "book"}):
         figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+    for text in figure.findobj(Text):
+        if text.get_visible() and is_math_text(text.get_text()):
+            raise ValueError(
+                f"figures of the book name things in plain text, without formulas, not {text.get_text()!r}"
+            )
     return ElementTree.fromstring(buffer.getvalue())
 
 

@@ -110,3 +110,13 @@ def test_lines_of_a_text_are_anchored_where_the_text_is():
     assert x0 == x1 and y1 > y0
     content = ElementTree.tostring(page, encoding="unicode")
     assert content.count("text-anchor:end") >= 1
+
+
+def test_a_formula_is_refused_and_a_dollar_is_not():
+    figure, axes = plt.subplots()
+    axes.loglog([1, 1e9], [1, 1e-9])  # whose ticks matplotlib names with formulas, and the book does not
+    axes.set_title("5 $ a day")
+    assert "5 $ a day" in draw(figure)
+    axes.set_xlabel("$q/(1-q)$")
+    with pytest.raises(ValueError, match=r"plain text, without formulas, not '\$q/\(1-q\)\$'"):
+        draw(figure)
