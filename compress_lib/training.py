@@ -63,8 +63,8 @@ def fit(
     ----------
     model : trained in place; left in evaluation mode. Frozen and parametrized (masked) weights are respected.
     images : ``(N, C, H, W)``; uint8 is normalized here batch by batch, float32 is taken as it is.
-    labels : ``(N,)`` int64; or whatever the objective compares with, such as stored logits ``(N, classes)``: a tensor of
-        N rows, or a tuple of such tensors, ``()`` if it needs none.
+    labels : ``(N,)`` int64; or what else the objective compares with, such as stored logits ``(N, classes)``: a tensor
+        of N rows, or a tuple of such tensors, ``()`` if it needs none.
     epochs, seed : length of the run, and everything that is random in it.
     batch_size : images per step over *all* processes; the last incomplete batch of an epoch is dropped.
     lr, momentum, weight_decay : of SGD; ``lr`` is the peak, reached after the ``warmup`` fraction of all steps.

@@ -1,0 +1,139 @@
+"""What every method does with a teacher: it runs in evaluation mode, without gradients, and stays as it is. Chapter 12.
+
+The objectives of this room are for `compress_lib.training.fit`. With a teacher they run it on each batch, which
+augmentation needs. Without one they read its logits from the targets: where nothing is random, these are computed once.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from compress_lib import training
+
+Targets = Tensor | tuple[Tensor, ...]
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """While the block runs, the models are in evaluation mode; then each of their modules has its own mode again."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, batch_size: int = 250) -> Tensor:
+    """The logits of one teacher or of several, to be stored as targets of `compress_lib.training.fit`.
+
+    Parameters
+    ----------
+    teacher : nn.Module or sequence of nn.Module
+        Run in evaluation mode and without gradients; its modes are as before afterwards.
+    images : Tensor
+        (N, C, H, W), uint8 or float, as for `compress_lib.training.predict`.
+    batch_size : int
+        Images at a time.
+
+    Returns
+    -------
+    Tensor
+        (N, classes) of one teacher, (N, teachers, classes) of a sequence; on the CPU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``teacher`` is no module and no sequence of modules, or the teachers have different numbers of classes.
+    """
+    models = as_teachers(teacher)
+    with evaluating(*models):
+        # A copy is no inference tensor, so that a loss may keep it for its gradient.
+        logits = [training.predict(model, images, batch_size=batch_size).clone() for model in models]
+    return _joined(logits, isinstance(teacher, nn.Module))
+
+
+def as_teachers(teacher: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
+    """One teacher or several, as a list."""
+    models = [teacher] if isinstance(teacher, nn.Module) else teacher
+    if not isinstance(models, Sequence) or not models or not all(isinstance(model, nn.Module) for model in models):
+        raise TypeError(f"teacher must be a torch.nn.Module or a sequence of them, got {type(teacher).__name__}")
+    return list(models)
+
+
+def frozen(teacher: nn.Module) -> nn.Module:
+    """A copy in evaluation mode that needs no gradients.
+
+    It is a copy so that nothing that happens in training, not even an exception, changes the caller's network.
+    """
+    return copy.deepcopy(teacher).eval().requires_grad_(False)
+
+
+class FrozenTeachers:
+    """One teacher or several, `frozen`, that follow a batch to its device.
+
+    Parameters
+    ----------
+    teacher : nn.Module or sequence of nn.Module
+    """
+
+    def __init__(self, teacher: nn.Module | Sequence[nn.Module]) -> None:
+        self.single = isinstance(teacher, nn.Module)
+        self.models = [frozen(model) for model in as_teachers(teacher)]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, classes), or (N, teachers, classes) if there is a sequence of teachers."""
+        with torch.no_grad():
+            return _joined([model.to(images.device)(images) for model in self.models], self.single)
+
+    def read(self, images: Tensor, targets: Targets) -> tuple[Tensor | None, Tensor]:
+        """Labels, None if the targets are ``()``, and the logits for these images."""
+        labels = targets if isinstance(targets, Tensor) else targets[0] if targets else None
+        return labels, self.logits(images)
+
+
+class StoredTeachers:
+    """Reads the logits from the targets: they alone, or a pair of labels and logits."""
+
+    def read(self, images: Tensor, targets: Targets) -> tuple[Tensor | None, Tensor]:
+        """Labels, None if there are only logits, and the stored logits."""
+        if isinstance(targets, Tensor) and targets.is_floating_point():
+            return None, targets
+        if isinstance(targets, tuple) and len(targets) == 2:
+            return targets
+        raise ValueError(
+            "labels must hold the teacher's logits, alone or as (labels, logits), if the objective has no teacher"
+        )
+
+
+class Annealed:
+    """An objective with a weight that follows the training; `at` is the ``before_step`` of `training.fit`."""
+
+    done: float | None = None
+
+    def at(self, done: float) -> None:
+        """Tell the objective which part of the training is done, in [0, 1)."""
+        self.done = done
+
+    def _done(self) -> float:
+        if self.done is None:
+            raise ValueError(f"{type(self).__name__} needs training.fit(…, before_step=objective.at) to follow the run")
+        return self.done
+
+
+def reader(teacher: nn.Module | Sequence[nn.Module] | None) -> FrozenTeachers | StoredTeachers:
+    """What gives an objective the labels and the teacher's logits of a batch."""
+    return StoredTeachers() if teacher is None else FrozenTeachers(teacher)
+
+
+def _joined(logits: list[Tensor], single: bool) -> Tensor:
+    if single:
+        return logits[0]
+    if len(shapes := {tuple(each.shape) for each in logits}) > 1:
+        raise ValueError(f"the teachers' logits must have one shape, got {sorted(shapes)}")
+    return torch.stack(logits, 1)
