@@ -91,10 +91,10 @@ def check(student_logits: Tensor, teacher_logits: Tensor, *, ensembles: bool = T
     ValueError
         It names the argument.
     """
-    theirs = teacher_logits.shape
+    theirs = tuple(teacher_logits.shape)
     if ensembles and len(theirs) == 3 and theirs[1] > 0:
         theirs = theirs[:1] + theirs[2:]
-    if student_logits.dim() != 2 or student_logits.shape != theirs:
+    if student_logits.dim() != 2 or tuple(student_logits.shape) != theirs:
         raise ValueError(
             "student_logits and teacher_logits must both be (N, classes), "
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
