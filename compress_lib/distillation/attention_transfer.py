@@ -43,7 +43,7 @@ def attention_map(activation: Tensor) -> Tensor:
     """
     if activation.dim() < 3:
         raise ValueError(f"activation must have maps, (N, C, H, W), got {tuple(activation.shape)}")
-    return F.normalize(activation.square().sum(1).flatten(1), dim=1)
+    return F.normalize(teachers.precise(activation).square().sum(1).flatten(1), dim=1)
 
 
 def loss(

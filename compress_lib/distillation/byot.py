@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from compress_lib import checks
 from compress_lib.distillation.logits import distillation_loss
-from compress_lib.distillation.teachers import evaluating
+from compress_lib.distillation.teachers import evaluating, precise
 from compress_lib.network import watching
 from compress_lib.network.splitting import split
 
@@ -196,9 +196,9 @@ def loss(
     """
     checks.fraction("alpha", alpha, below_one=False)
     checks.non_negative("feature_weight", feature_weight)
-    total = F.cross_entropy(logits[-1], labels)
+    total = F.cross_entropy(precise(logits[-1]), labels)
     for outputs, found in zip(logits[:-1], features[:-1], strict=True):
-        distance = (found - features[-1].detach()).square().sum(1).mean()
+        distance = (precise(found) - precise(features[-1].detach())).square().sum(1).mean()
         soft = distillation_loss(outputs, logits[-1], labels, temperature=temperature, weight=alpha)
         total = total + soft + feature_weight * distance
     return total

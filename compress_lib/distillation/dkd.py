@@ -71,16 +71,17 @@ def loss(
         checks.non_negative("beta", beta)
     elif beta.shape != (count,):
         raise ValueError(f"beta must be a number or ({count},), got a tensor {tuple(beta.shape)}")
-    student, student_others = _parts(student_logits / temperature, labels)
-    teacher, teacher_others = _parts(teacher_logits.detach() / temperature, labels)
+    student, student_others = _parts(student_logits, labels, temperature)
+    teacher, teacher_others = _parts(teacher_logits.detach(), labels, temperature)
     target = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     others = F.kl_div(student_others, teacher_others, reduction="none", log_target=True).sum(1)
     return temperature**2 * (alpha * target + beta * others).mean()
 
 
-def _parts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _parts(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Logarithms of (p_t, 1 − p_t), (N, 2), and of p̂, (N, classes − 1)."""
     is_target = F.one_hot(labels, logits.shape[1]).bool()
+    logits = teachers.precise(logits) / temperature
     target = logits[is_target][:, None]
     others = logits[~is_target].view(len(logits), -1)
     pair = torch.cat([target, others.logsumexp(1, keepdim=True)], 1)

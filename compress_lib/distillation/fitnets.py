@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from compress_lib import checks, training
 from compress_lib.distillation import features, teachers
 from compress_lib.distillation.logits import distillation_loss
-from compress_lib.distillation.teachers import Annealed, evaluating
+from compress_lib.distillation.teachers import Annealed, evaluating, precise
 from compress_lib.network import watching
 
 
@@ -124,7 +124,7 @@ def hint_loss(predicted: Tensor, hint: Tensor) -> Tensor:
     """
     if predicted.shape != hint.shape:
         raise ValueError(f"predicted must have the shape of hint, got {tuple(predicted.shape)} and {tuple(hint.shape)}")
-    return (predicted - hint.detach()).square().sum() / (2 * len(hint))
+    return (precise(predicted) - precise(hint.detach())).square().sum() / (2 * len(hint))
 
 
 class Guided(nn.Module):

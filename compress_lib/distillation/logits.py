@@ -58,6 +58,7 @@ def distillation_loss(
     check(student_logits, teacher_logits)
     checks.positive("temperature", temperature)
     checks.fraction("weight", weight, below_one=False)
+    student_logits = teachers.precise(student_logits)
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = softened(teacher_logits.detach(), temperature)
     soft = temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
@@ -77,7 +78,7 @@ def softened(logits: Tensor, temperature: float) -> Tensor:
         (N, classes), or (N, teachers, classes).
     temperature : float
     """
-    log_probabilities = F.log_softmax(logits / temperature, dim=-1)
+    log_probabilities = F.log_softmax(teachers.precise(logits) / temperature, dim=-1)
     if logits.dim() == 2:
         return log_probabilities
     return log_probabilities.logsumexp(1) - math.log(logits.shape[1])

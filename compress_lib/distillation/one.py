@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from compress_lib import checks
 from compress_lib.distillation.logits import distillation_loss
-from compress_lib.distillation.teachers import Annealed, evaluating
+from compress_lib.distillation.teachers import Annealed, evaluating, precise
 from compress_lib.network.splitting import split
 
 
@@ -171,6 +171,7 @@ def loss(logits: Tensor, gates: Tensor, labels: Tensor, *, temperature: float = 
             "logits must be (N, branches, classes) and gates (N, branches), "
             f"got {tuple(logits.shape)} and {tuple(gates.shape)}"
         )
+    logits = precise(logits)
     ensemble = mixed(logits, gates)
     total = F.cross_entropy(ensemble, labels)
     for branch in logits.unbind(1):

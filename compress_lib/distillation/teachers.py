@@ -58,6 +58,11 @@ def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, 
     return _joined(logits, isinstance(teacher, nn.Module))
 
 
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in at least float32: in the bfloat16 of layers, the rounding is as large as what a loss compares."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 def as_teachers(teacher: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
     """One teacher or several, as a list."""
     models = [teacher] if isinstance(teacher, nn.Module) else teacher
