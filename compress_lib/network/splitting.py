@@ -36,7 +36,8 @@ def split(model: nn.Module, layers: Sequence[str], *, classifier: bool = False) 
         If ``layers`` is a single string.
     ValueError
         If the model cannot be traced, or its ``forward`` itself does something else in training; if a layer does not
-        exist (with the nearest names), does not run once, or is bypassed; or if the layers are in another order.
+        exist (with the nearest names), does not run once, is bypassed, or what it returns is changed in place; or if
+        the layers are in another order.
     """
     if isinstance(layers, str):
         raise TypeError(f"layers must be a sequence of layer names, got the single string {layers!r}")
@@ -53,7 +54,7 @@ def split(model: nn.Module, layers: Sequence[str], *, classifier: bool = False) 
     if places != sorted(set(places)):
         raise ValueError(f"layers must be different and in the order in which they run, got {list(layers)}")
     for place in places:
-        _check(nodes, place)
+        _check(graph, nodes, place)
     bounds = [-1, *places, len(nodes) - 1]
     return [_part(graph, nodes, start, end) for start, end in itertools.pairwise(bounds)]
 
@@ -93,13 +94,25 @@ def _features(graph: fx.GraphModule) -> fx.Node:
     return node
 
 
-def _check(nodes: list[fx.Node], place: int) -> None:
+def _check(graph: fx.GraphModule, nodes: list[fx.Node], place: int) -> None:
     before, after = set(nodes[:place]), set(nodes[place + 1 :])
     if bypasses := [node.name for node in before if node.op != "get_attr" and after & set(node.users)]:
         raise ValueError(
             f"the model cannot be cut behind {nodes[place].name!r}: {sorted(bypasses)} of before is read behind it "
             "too; name a layer that everything passes, such as a whole stage"
         )
+    # Whoever else reads the features would read what the next part left of them.
+    if any(_changes(graph, user, nodes[place]) for user in nodes[place].users):
+        raise ValueError(f"the output of {nodes[place].name!r} is changed in place; name the layer that changes it")
+
+
+def _changes(graph: fx.GraphModule, reader: fx.Node, value: fx.Node) -> bool:
+    """Whether a node writes into the value that it reads."""
+    if reader.op == "call_module":
+        return getattr(graph.get_submodule(str(reader.target)), "inplace", False)
+    name = getattr(reader.target, "__name__", str(reader.target))
+    writes = name.endswith("_") or bool(reader.kwargs.get("inplace", False))
+    return writes and reader.args[:1] == (value,)
 
 
 def _part(graph: fx.GraphModule, nodes: list[fx.Node], start: int, end: int) -> fx.GraphModule:

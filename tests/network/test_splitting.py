@@ -96,6 +96,30 @@ class FunctionalDropout(nn.Module):
         return F.dropout(x, 0.5, self.training)
 
 
+class Adding(nn.Module):
+    def __init__(self, write):
+        super().__init__()
+        self.first, self.write = nn.Linear(3, 3), write
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.write(x)
+
+
+@pytest.mark.parametrize("write", [torch.relu_, lambda x: x.relu_(), lambda x: F.relu(x, inplace=True)])
+def test_a_part_may_not_write_into_what_it_is_given(write):
+    with pytest.raises(ValueError, match="the output of 'first' is changed in place; name the layer that changes it"):
+        split(Adding(write), ["first"])
+    split(Adding(lambda x: F.relu(x) + 1), ["first"])
+
+
+def test_a_layer_may_not_write_into_what_its_part_is_given():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="the output of '_0' is changed in place"):
+        split(model, ["0"])
+    assert len(split(model, ["1"])) == 2
+
+
 def test_what_cannot_be_cut_is_said():
     model = resnet()
     with pytest.raises(ValueError, match="cannot be cut behind 'stage2_0_conv1': .* is read behind it too"):
