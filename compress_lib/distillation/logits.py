@@ -12,9 +12,6 @@ from torch.nn import functional as F
 
 from compress_lib import checks, training
 from compress_lib.distillation import teachers
-from compress_lib.distillation.teachers import teacher_logits
-
-__all__ = ["distil", "distillation_loss", "objective", "softened", "teacher_logits"]
 
 
 def distillation_loss(
@@ -106,6 +103,35 @@ def check(student_logits: Tensor, teacher_logits: Tensor, *, ensembles: bool = T
             raise ValueError(f"{name} must be numbers, but {logits.isnan().sum()} of {logits.numel()} are NaN")
 
 
+def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, batch_size: int = 250) -> Tensor:
+    """The logits of one teacher or of several, to be stored as targets of `compress_lib.training.fit`.
+
+    Parameters
+    ----------
+    teacher : nn.Module or sequence of nn.Module
+        Run in evaluation mode and without gradients; its modes are as before afterwards.
+    images : Tensor
+        (N, C, H, W), uint8 or float, as for `compress_lib.training.predict`.
+    batch_size : int
+        Images at a time.
+
+    Returns
+    -------
+    Tensor
+        (N, classes) of one teacher, (N, teachers, classes) of a sequence; on the CPU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``teacher`` is no module and no sequence of modules, or the teachers have different numbers of classes.
+    """
+    models = teachers.as_teachers(teacher)
+    with teachers.evaluating(*models):
+        # A copy is no inference tensor, so that a loss may keep it for its gradient.
+        logits = [training.predict(model, images, batch_size=batch_size).clone() for model in models]
+    return teachers.joined(logits, isinstance(teacher, nn.Module))
+
+
 def objective(
     teacher: nn.Module | Sequence[nn.Module] | None = None, *, temperature: float = 4.0, weight: float = 0.9
 ) -> Callable[[nn.Module, Tensor, Any], Tensor]:
@@ -177,10 +203,10 @@ def distil(
     TypeError, ValueError
         As `distillation_loss` and `compress_lib.training.fit`.
     """
-    known = () if labels is None else (labels,)
+    targets: Tensor | tuple[Tensor, ...]
     if augment:
-        loss = objective(teacher, temperature=temperature, weight=weight)
-        return training.fit(student, images, known, augment=True, objective=loss, **options)
-    loss = objective(temperature=temperature, weight=weight)
-    stored = teacher_logits(teacher, images)
-    return training.fit(student, images, (*known, stored) if known else stored, objective=loss, **options)
+        loss, targets = objective(teacher, temperature=temperature, weight=weight), () if labels is None else labels
+    else:
+        loss, stored = objective(temperature=temperature, weight=weight), teacher_logits(teacher, images)
+        targets = stored if labels is None else (labels, stored)
+    return training.fit(student, images, targets, augment=augment, objective=loss, **options)

@@ -36,8 +36,8 @@ class _Block:
 
     @classmethod
     def parse(cls, name: str) -> "_Block":
-        found = _NAME.fullmatch(name) if name else None
-        if not found:
+        found = _NAME.fullmatch(name) if isinstance(name, str) else None
+        if not name or not found:
             raise ValueError(f"block must be like 'G8' (groups of 8), 'A8' (8 groups), 'B2' or 'G8B2', got {name!r}")
         kind, number, narrowing = found.groups()
         return cls(kind or "", int(number or 0), int(narrowing or 0))

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from compress_lib import training
-
 Targets = Tensor | tuple[Tensor, ...]
 
 
@@ -27,35 +25,6 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, batch_size: int = 250) -> Tensor:
-    """The logits of one teacher or of several, to be stored as targets of `compress_lib.training.fit`.
-
-    Parameters
-    ----------
-    teacher : nn.Module or sequence of nn.Module
-        Run in evaluation mode and without gradients; its modes are as before afterwards.
-    images : Tensor
-        (N, C, H, W), uint8 or float, as for `compress_lib.training.predict`.
-    batch_size : int
-        Images at a time.
-
-    Returns
-    -------
-    Tensor
-        (N, classes) of one teacher, (N, teachers, classes) of a sequence; on the CPU.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``teacher`` is no module and no sequence of modules, or the teachers have different numbers of classes.
-    """
-    models = as_teachers(teacher)
-    with evaluating(*models):
-        # A copy is no inference tensor, so that a loss may keep it for its gradient.
-        logits = [training.predict(model, images, batch_size=batch_size).clone() for model in models]
-    return _joined(logits, isinstance(teacher, nn.Module))
 
 
 def precise(tensor: Tensor) -> Tensor:
@@ -94,12 +63,17 @@ class FrozenTeachers:
     def logits(self, images: Tensor) -> Tensor:
         """(N, classes), or (N, teachers, classes) if there is a sequence of teachers."""
         with torch.no_grad():
-            return _joined([model.to(images.device)(images) for model in self.models], self.single)
+            return joined([model.to(images.device)(images) for model in self.models], self.single)
 
     def read(self, images: Tensor, targets: Targets) -> tuple[Tensor | None, Tensor]:
         """Labels, None if the targets are ``()``, and the logits for these images."""
-        labels = targets if isinstance(targets, Tensor) else targets[0] if targets else None
-        return labels, self.logits(images)
+        if isinstance(targets, tuple) and not targets:
+            return None, self.logits(images)
+        if not isinstance(targets, Tensor) or targets.is_floating_point():
+            raise ValueError(
+                "labels must be class numbers, or () if there are none: the objective runs its teacher itself"
+            )
+        return targets, self.logits(images)
 
 
 class StoredTeachers:
@@ -136,7 +110,8 @@ def reader(teacher: nn.Module | Sequence[nn.Module] | None) -> FrozenTeachers | 
     return StoredTeachers() if teacher is None else FrozenTeachers(teacher)
 
 
-def _joined(logits: list[Tensor], single: bool) -> Tensor:
+def joined(logits: list[Tensor], single: bool) -> Tensor:
+    """The logits of a single teacher, or those of several side by side, (N, teachers, classes)."""
     if single:
         return logits[0]
     if len(shapes := {tuple(each.shape) for each in logits}) > 1:

@@ -220,6 +220,9 @@ def test_the_teacher_is_as_before_also_after_an_exception(fashion, augment):
 def test_an_objective_without_a_teacher_says_what_it_needs(fashion):
     with pytest.raises(ValueError, match="labels must hold the teacher's logits"):
         training.fit(mlp(), *fashion, epochs=1, seed=0, objective=objective(), progress=False)
+    for targets in (torch.zeros(1000, 10), (fashion[1], torch.zeros(1000, 10))):  # a teacher and its stored logits
+        with pytest.raises(ValueError, match="the objective runs its teacher itself"):
+            training.fit(mlp(), fashion[0], targets, epochs=1, seed=0, objective=objective(mlp()), progress=False)
     with pytest.raises(ValueError, match="weight must be in"):
         objective(weight=2)
 

@@ -151,8 +151,8 @@ def test_it_learns_by_attention_transfer_from_what_it_was(fashion):
 
 
 def test_bad_arguments():
-    for block in ("", "G", "8G", "B0", "B2G8", "g8", "X8"):
-        with pytest.raises(ValueError, match=f"block must be like .*, got '{block}'"):
+    for block in ("", "G", "8G", "B0", "B2G8", "g8", "X8", 8):
+        with pytest.raises(ValueError, match=f"block must be like .*, got {block!r}"):
             moonshine.convert(network(), block)
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got dict"):
         moonshine.convert({}, "G8")
