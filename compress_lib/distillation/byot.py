@@ -14,7 +14,7 @@ network, and images that an early exit is sure of need not go further::
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -91,8 +91,9 @@ class MultiExit(nn.Module):
         for number, part in enumerate(self.parts[:-1]):
             x = part(x)
             if all_exits and number < len(self.exits):
-                features.append(self.exits[number].features(x))
-                logits.append(self.exits[number].classifier(features[-1]))
+                early = cast(Exit, self.exits[number])
+                features.append(early.features(x))
+                logits.append(early.classifier(features[-1]))
         deepest = self.parts[-1](x)
         return ([*logits, deepest], [*features, _pooled(x)]) if all_exits else deepest
 

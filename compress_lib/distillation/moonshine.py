@@ -67,10 +67,8 @@ class _Block:
     def build(self, layer: nn.Conv2d) -> nn.Sequential:
         """The block in the place of a convolution, with fresh weights."""
         channels = self.channels(layer)
-        spatial = nn.Conv2d(
-            channels, channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, self.groups(layer),
-            bias=False, padding_mode=layer.padding_mode,
-        )  # fmt: skip
+        kept = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+        spatial = nn.Conv2d(channels, channels, groups=self.groups(layer), bias=False, **kept)
         last = nn.Conv2d(channels, layer.out_channels, 1, bias=layer.bias is not None)
         layers: list[nn.Module] = [spatial, nn.BatchNorm2d(channels), nn.ReLU(), last]
         if self.narrowing:

@@ -195,7 +195,8 @@ class OneObjective(Annealed):
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Any) -> Tensor:
         strength = ramp(self._done(), self.ramp_length)
-        return loss(*model(images, all_branches=True), labels, temperature=self.temperature, strength=strength)
+        logits, gates = model(images, all_branches=True)
+        return loss(logits, gates, labels, temperature=self.temperature, strength=strength)
 
 
 def objective(*, temperature: float = 3.0, ramp_length: float = 80 / 300) -> OneObjective:
