@@ -249,8 +249,9 @@ def objective(
 ) -> FitNetsObjective:
     """Stage 2: ``cross-entropy + λ · KL(p ‖ q)`` for `compress_lib.training.fit`, λ from ``start`` to ``end``.
 
-    λ changes linearly over the run. As in the paper there is no factor T²: λ = 4 at T = 3 is the strength of 4/9 of
-    Hinton's loss. Give ``before_step=objective.at`` to the run.
+    λ changes linearly over the run, from 4 to 1 at T = 3 in the authors' code. As there, the second term has no factor
+    T²: its gradients are λ/T² times those of ``T² · KL``, 4/9 at the start. Give ``before_step=objective.at`` to the
+    run.
 
     Parameters
     ----------

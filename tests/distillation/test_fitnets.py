@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from students import assert_resumes, convolutional, equal_states, mlp
+from students import assert_resumes, convolutional, equal_states, mlp, some
 from torch import nn
 from torch.nn import functional as F
 
@@ -114,7 +114,7 @@ def test_stage_2_fades_from_the_teacher_to_the_labels(fashion):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_stage_2_resumes_bit_for_bit(fashion, tmp_path, stored):
-    images, labels = fashion
+    images, labels = some(fashion)
     teacher = convolutional(seed=3)
 
     def train(student, **options):
