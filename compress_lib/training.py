@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy", "channels_last", "cross_entropy", "fit", "predict", "random_crop_flip"]
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Objective = Callable[[nn.Module, Tensor, Any], Tensor]
 
 
 def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def fit(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | tuple[Tensor, ...],
     *,
     epochs: int,
     seed: int,
@@ -47,6 +47,7 @@ def fit(
     augment: bool = False,
     precision: str = "fp32",
     objective: Objective = cross_entropy,
+    before_step: Callable[[float], None] | None = None,
     after_step: Callable[[nn.Module, float], None] | None = None,
     after_epoch: Callable[[int, nn.Module], dict] | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -62,13 +63,17 @@ def fit(
     ----------
     model : trained in place; left in evaluation mode. Frozen and parametrized (masked) weights are respected.
     images : ``(N, C, H, W)``; uint8 is normalized here batch by batch, float32 is taken as it is.
-    labels : ``(N,)`` int64.
+    labels : ``(N,)`` int64; or what else the objective compares with, such as stored logits ``(N, classes)``: a tensor
+        of N rows, or a tuple of such tensors, ``()`` if it needs none.
     epochs, seed : length of the run, and everything that is random in it.
     batch_size : images per step over *all* processes; the last incomplete batch of an epoch is dropped.
     lr, momentum, weight_decay : of SGD; ``lr`` is the peak, reached after the ``warmup`` fraction of all steps.
     augment : random crops (2 pixels) and horizontal flips.
     precision : "fp32", or "bf16" for mixed precision: weights stay fp32, convolutions and products run in bfloat16.
-    objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here.
+    objective : ``(model, images, labels) -> scalar loss``; add penalties or a teacher here. The labels are the batch's
+        rows, in the form in which they were given.
+    before_step : ``(done) -> None``, called before every step with the part of the training that is done, in [0, 1).
+        Weights of an objective that follow it are the same in a resumed run.
     after_step : ``(model, lr) -> None``, called after every step of the optimizer with the learning rate of that step;
         may change the weights in place, e.g. by a proximal step. The momentum does not know of the change.
     after_epoch : ``(epoch, model) -> dict`` of figures to add to that epoch's history, e.g. the test accuracy.
@@ -106,6 +111,8 @@ def fit(
                 total = torch.zeros((), device=accelerator.device)
                 batches = _batches(images, labels, batch_size, seed, epoch, augment, accelerator)
                 for step, (x, y) in enumerate(batches, start=epoch * steps):
+                    if before_step is not None:
+                        before_step(step / (epochs * steps))
                     rate = lr * _schedule(step, epochs * steps, warmup)
                     total += _step(wrapped, objective, x, y, optimizer, rate, precision, accelerator)
                     if after_step is not None:
@@ -177,11 +184,19 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
     return picked.permute(0, 3, 1, 2)
 
 
-def _check(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_size: int, precision: str) -> None:
+def _check(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | tuple[Tensor, ...],
+    epochs: int,
+    batch_size: int,
+    precision: str,
+) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("model has no parameter to train")
-    if len(images) != len(labels):
-        raise ValueError(f"labels has {len(labels)} entries for {len(images)} images")
+    for rows in labels if isinstance(labels, tuple) else (labels,):
+        if len(images) != len(rows):
+            raise ValueError(f"labels has {len(rows)} entries for {len(images)} images")
     if epochs < 1:
         raise ValueError(f"epochs={epochs} is not a positive number")
     if precision not in ("fp32", "bf16"):
@@ -203,7 +218,7 @@ def _step(
     wrapped: nn.Module,
     objective: Objective,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | tuple[Tensor, ...],
     optimizer: torch.optim.Optimizer,
     rate: float,
     precision: str,
@@ -240,7 +255,11 @@ def _batches(images, labels, batch_size, seed, epoch, augment, accelerator):
         x = images[index]
         if augment:  # of the whole batch, so that the draw does not depend on the number of processes
             x = random_crop_flip(x, generator)
-        yield channels_last(as_input(x[share].to(accelerator.device))), labels[index][share].to(accelerator.device)
+        x = channels_last(as_input(x[share].to(accelerator.device)))
+        if isinstance(labels, tuple):
+            yield x, tuple(rows[index][share].to(accelerator.device) for rows in labels)
+        else:
+            yield x, labels[index][share].to(accelerator.device)
 
 
 def _save(path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:

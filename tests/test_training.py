@@ -151,6 +151,58 @@ def test_objective_is_what_is_minimized(fashion):
     assert all((p - 1).abs().max() < 1e-2 for p in model.parameters())
 
 
+def test_the_objective_gets_its_targets_in_the_form_in_which_they_were_given(fashion):
+    images, labels = fashion
+    brightness = images.float().mean((1, 2, 3))
+    run = {"epochs": 1, "seed": 0, "batch_size": 250, "augment": True, "progress": False}
+    model, seen = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), []
+
+    def objective(net, x, targets):
+        seen.append(targets)
+        return net(x).sum()
+
+    for given in (labels, (labels, brightness), ()):
+        training.fit(model, images, given, **run, objective=objective)
+    alone, pairs, nothing = seen[:4], seen[4:8], seen[8:]
+    assert nothing == [()] * 4
+    of_label = {(int(label), float(light)) for label, light in zip(labels, brightness, strict=True)}
+    for row, (label, light) in zip(alone, pairs, strict=True):
+        assert torch.equal(row, label)  # the same order
+        assert {(int(a), float(b)) for a, b in zip(label, light, strict=True)} <= of_label
+    with pytest.raises(ValueError, match="labels has 7 entries for 1000 images"):
+        training.fit(model, images, (labels, brightness[:7]), **run)
+
+
+def test_before_step_is_told_how_much_is_done_and_a_weight_that_follows_it_resumes_bit_for_bit(fashion, tmp_path):
+    run = {"epochs": 4, "seed": 0, "batch_size": 250, "progress": False}
+
+    class Fading:
+        def __init__(self):
+            self.told = []
+
+        def __call__(self, model, images, labels):
+            return (1 - self.told[-1]) * training.cross_entropy(model, images, labels)
+
+    whole, fading = small_network(), Fading()
+    training.fit(whole, *fashion, **run, objective=fading, before_step=fading.told.append)
+    assert fading.told == [step / 16 for step in range(16)]
+
+    def interrupt(epoch, model):
+        if epoch > 2:
+            raise KeyboardInterrupt
+        return {}
+
+    run["checkpoint"] = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        first = Fading()
+        training.fit(
+            small_network(), *fashion, **run, objective=first, before_step=first.told.append, after_epoch=interrupt
+        )
+    resumed, second = small_network(seed=9), Fading()
+    training.fit(resumed, *fashion, **run, objective=second, before_step=second.told.append)
+    assert second.told == fading.told[8:] and equal_states(whole, resumed)
+
+
 def test_after_step_sees_every_step_of_the_optimizer_and_may_change_the_weights(fashion):
     images, labels = fashion
     settings = {"epochs": 2, "seed": 0, "batch_size": 250, "momentum": 0.0, "weight_decay": 0.0, "progress": False}

@@ -1,5 +1,6 @@
-"""Watching the layers of a network while it runs: what enters and what leaves them. Chapters 03 and 04."""
+"""Watching the layers of a network while it runs: what enters and what leaves them. Chapters 03, 04 and 12."""
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -7,6 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from compress_lib.data import as_input
+
+
+def find(model: nn.Module, name: str) -> nn.Module:
+    """The layer ``name``.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such layer; the message has the names that are most like it.
+    """
+    layers = dict(model.named_modules(remove_duplicate=False))
+    if name in layers:
+        return layers[name]
+    like = difflib.get_close_matches(str(name), layers, n=5, cutoff=0.0)
+    raise ValueError(f"{type(model).__name__} has no layer {name!r}; the names most like it are {like}")
 
 
 @contextmanager
@@ -23,12 +39,12 @@ def watching(model: nn.Module, names: Iterable[str], note: Callable[[str, tuple,
 
     Raises
     ------
-    AttributeError
-        If the model has no such submodule.
+    ValueError
+        If the model has no such submodule, as `find`.
     """
     with ExitStack() as hooks:
         for name in names:
-            hook = model.get_submodule(name).register_forward_hook(
+            hook = find(model, name).register_forward_hook(
                 lambda _, inputs, output, name=name: note(name, inputs, output)
             )
             hooks.callback(hook.remove)

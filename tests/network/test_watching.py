@@ -22,11 +22,13 @@ def stop(*_):
     raise RuntimeError("stop")
 
 
-def test_an_unknown_layer_leaves_no_hook():
-    model = nn.Sequential(nn.Linear(3, 3))
-    with pytest.raises(AttributeError), watching.watching(model, ["0", "none"], stop):
+def test_an_unknown_layer_is_named_with_those_most_like_it_and_leaves_no_hook():
+    model = nn.ModuleDict({"stage1": nn.Linear(3, 3), "stage2": nn.Linear(3, 3), "fc": nn.Linear(3, 3)})
+    like = r"ModuleDict has no layer 'stage_2'; the names most like it are \['stage2', 'stage1'"
+    with pytest.raises(ValueError, match=like), watching.watching(model, ["fc", "stage_2"], stop):
         pass
-    model(torch.zeros(1, 3))
+    model["fc"](torch.zeros(1, 3))
+    assert watching.find(model, "stage2") is model["stage2"] and watching.find(model, "") is model
 
 
 def test_batches_normalize_levels_and_take_floats_as_they_are():
