@@ -109,7 +109,7 @@ def unfold(page: Page) -> None:
 
 
 def thin(page: Page) -> None:
-    """Of what repeats, keep the first: a kind of token in code, formulas, the rows of a table, the entries of a list.
+    """Of what repeats, keep the first: kinds of tokens, code, figures, formulas, rows of a table, entries of a list.
 
     For axe-core, whose time grows with the elements of a page, and which would find the same in each of them.
     """
@@ -120,7 +120,8 @@ def thin(page: Page) -> None:
                 if (seen.has(token.className)) token.replaceWith(...token.childNodes);
                 else seen.add(token.className);
             const repeated = [...document.querySelectorAll('tbody')].map((body) => [...body.rows]);
-            repeated.push([...document.querySelectorAll('article .math')]);
+            for (const kind of ['article .math', 'figure svg']) repeated.push([...document.querySelectorAll(kind)]);
+            repeated.push([...document.querySelectorAll('pre')].filter((code) => !code.querySelector('span[class]')));
             repeated.push(...[...document.querySelectorAll('article :is(ul, ol)')].map((list) => [...list.children]));
             for (const all of repeated) for (const one of all.slice(5)) one.remove();
         }"""
