@@ -16,7 +16,8 @@ from references import labels
 
 FOLDER = "_pagefind"
 NOT_TEXT = (
-    "script, style, svg, annotation, button, .headerlink, .highlight, .prev-next-area, .book-search, table.measured"
+    "script, style, svg, annotation, button, .headerlink, .highlight, .prev-next-area, .book-search, table.measured, "
+    "table.dataframe, dl.glossary"  # whose entries are found one by one
 )
 NO_PAGES = ("search", "genindex", "404", "index")
 LISTS = dict.fromkeys(["book/ledger", "book/bibliography", "book/execution-status"], ("book", 0.5))
@@ -42,6 +43,22 @@ def article(html: str, page: str) -> str | None:
     )
 
 
+def definitions(html: str) -> dict[str, str]:
+    """The entries of a glossary as pages of their own, by the anchor of their term."""
+    found = {}
+    kind, weight = "book", 0.5  # below the chapters
+    for term in BeautifulSoup(html, "html.parser").select("dl.glossary > dt[id]"):
+        for element in term.select(".headerlink"):
+            element.decompose()
+        name = term.get_text().partition(" · ")[0]  # without the Chinese
+        found[term["id"]] = (
+            f'<!doctype html><html lang="en"><head><title>Glossary</title></head>'
+            f'<body data-pagefind-body data-pagefind-filter="kind:{kind}" data-pagefind-weight="{weight}">'
+            f"<h1>{html_escape(name)}</h1><p>{term.decode_contents()}</p>{term.find_next_sibling('dd')}</body></html>"
+        )
+    return found
+
+
 async def write_index(target: Path) -> None:
     """Index every page of the built site."""
     async with PagefindIndex(IndexConfig(output_path=str(target / FOLDER), force_language="en")) as index:
@@ -49,9 +66,12 @@ async def write_index(target: Path) -> None:
             page = path.relative_to(target).as_posix()
             if page.startswith("_") or page.removesuffix(".html") in NO_PAGES:
                 continue
-            content = article(path.read_text(encoding="utf-8"), page)
+            html = path.read_text(encoding="utf-8")
+            content = article(html, page)
             if content is not None:
                 await index.add_html_file(content=content, url=page)
+            for anchor, content in definitions(html).items():
+                await index.add_html_file(content=content, url=f"{page}#{anchor}")
 
 
 def index_site(app, exception) -> None:

@@ -1,4 +1,4 @@
-// What the theme's scripts leave undone around the text: its drawers, its menus, and paper.
+// What the theme's scripts leave undone around the text: its drawers, and paper.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -9,23 +9,14 @@
       const link = event.target.closest('a[href^="#"]');
       if (!link) return;
       event.preventDefault();
-      drawer.addEventListener("close", () => setTimeout(() => (location.hash = link.hash)), { once: true });
+      const follow = () => {
+        location.hash = link.hash;
+        document.getElementById(decodeURIComponent(link.hash.slice(1)))?.scrollIntoView(); // a second time, too
+      };
+      drawer.addEventListener("close", () => setTimeout(follow), { once: true });
       drawer.close();
     });
   }
-
-  // A reader who turns back may want to go all the way.
-  const toTop = document.getElementById("pst-back-to-top");
-  let last = scrollY;
-  addEventListener(
-    "scroll",
-    () => {
-      toTop.style.display = scrollY < last && scrollY > innerHeight / 2 ? "block" : "none";
-      last = scrollY;
-    },
-    { passive: true },
-  );
-  toTop.addEventListener("click", () => scrollTo(0, 0));
 
   // On paper all that is folded is open and the page is light; afterwards everything is as it was.
   let folded = [];

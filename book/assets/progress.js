@@ -4,7 +4,7 @@
   "use strict";
   const KEY = "compress-lib progress";
   const GUESSES = "compress-lib guess "; // as the explorers' keys begin
-  const SECONDS = 5; // in view, until a section counts as read
+  const SECONDS = 15; // in view, until a section counts as read
   const NOT_FOR_READING = ["exercises", "quiz", "further-reading"]; // one does them, or looks them up
 
   const chapterOf = (path) => path.match(/\/notebooks\/(\d\d)-/)?.[1];

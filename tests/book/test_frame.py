@@ -4,6 +4,7 @@ import pytest
 from browsing import new_page, settle, watch
 
 WIDTHS = [390, 820, 1280, 1920]
+PLACE = "document.getElementById('ways-through-the-book')"
 CHAPTERS_IN_DRAWER, CONTENTS_IN_DRAWER = 992, 1200  # below these widths
 PAGE = "book/how-to-read.html"
 
@@ -112,12 +113,16 @@ def test_the_contents_of_the_page_open_and_close(page):
         assert shown(page, CONTENTS) and not toggle.count()
     else:
         assert_drawer(page, toggle, CONTENTS)
-        toggle.click()
-    page.locator(CONTENTS).get_by_role("link", name="Ways through the book").click()
-    page.wait_for_url("**#ways-through-the-book")
-    if width(page) < CONTENTS_IN_DRAWER:
-        assert not shown(page, CONTENTS), "what was asked for is not behind the drawer"
-    assert shown(page, "#ways-through-the-book h2")
+    for _ in range(2):  # the second time the address leads there already
+        page.evaluate("scrollTo(0, 0)")
+        if toggle.count():
+            toggle.click()
+        page.locator(CONTENTS).get_by_role("link", name="Ways through the book").click()
+        page.wait_for_url("**#ways-through-the-book")
+        page.wait_for_function(
+            "Math.abs(document.getElementById('ways-through-the-book').getBoundingClientRect().y) < 200"
+        )
+        assert not toggle.count() or not shown(page, CONTENTS), "what was asked for is not behind the drawer"
 
 
 def assert_drawer(page, toggle, content: str) -> None:
@@ -154,20 +159,6 @@ def test_search_opens_from_a_button_and_from_the_keyboard(page):
     page.keyboard.type("sparsity")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=sparsity")
-
-
-def test_back_to_top(page):
-    page.set_viewport_size({"width": width(page), "height": 400})
-    page.mouse.move(width(page) / 2, 200)
-    page.mouse.wheel(0, 1000)
-    page.wait_for_function("scrollY > 500")
-    page.mouse.wheel(0, -100)
-    button = page.get_by_role("button", name="Back to top")
-    if width(page) >= CONTENTS_IN_DRAWER:
-        assert not button.is_visible(), "the contents are beside the text"
-        return
-    button.click()
-    page.wait_for_function("scrollY === 0")
 
 
 def test_a_browser_that_stores_nothing_has_the_same_controls(browser, address):

@@ -119,7 +119,7 @@ def test_a_section_that_was_in_view_for_a_while_counts_as_read(reader):
                 .observe(document.getElementById(id)))""",
             arg=section,
         )
-        page.clock.run_for(6000)
+        page.clock.run_for(16000)
     assert reader.progress() == "read"
     reader.go(HOW_TO_READ)
     assert reader.remembered() == ["This browser remembers:", "Chapter 2: read", "Clear"]

@@ -49,6 +49,16 @@ def test_a_number_leads_to_its_place(search, words):
     assert found[0][1].endswith(f".html#{kind}-{number.replace('.', '-')}")
 
 
+@pytest.mark.parametrize(
+    ("words", "term", "anchor"),
+    [("distillation temperature", "temperature", "term-temperature"), ("sparsity", "sparsity", "term-sparsity")],
+)
+def test_a_term_leads_to_its_definition(search, words, term, anchor):
+    _, found = search(words)
+    title, _, text = next(each for each in found if each[1] == f"book/glossary.html#{anchor}")
+    assert title.startswith(term) and len(text) > len(title) + 20
+
+
 def test_what_is_shown_is_text(search):
     for words in ("compression rate", "index", "straight-through"):
         _, found = search(words)
@@ -67,7 +77,7 @@ def test_typing_searches_and_the_address_follows(browser, address):
     page.goto(f"{address}/search.html")
     assert page.evaluate("document.activeElement.name") == "q"
     page.keyboard.type("sparsity")
-    page.locator(".book-search-results li", has_text="Glossary").wait_for()
+    page.locator(".book-search-results li", has_text="sparsity").first.wait_for()
     page.wait_for_url("**?q=sparsity")
     page.close()
 

@@ -75,10 +75,11 @@ def test_a_guess_unlocks_the_controls_and_stands_beside_the_truth(opened):
     assert page.evaluate("document.activeElement.name") == "k", "keys go on from here"
     shown = float(page.locator("[data-result=sparsity]").get_attribute("value"))
     assert 0.9 < shown < 1
-    said = page.locator(".ex-notice").inner_text()
+    said = page.locator(".ex-dock .ex-notice").inner_text()  # where the reader's hand is
     assert f"You said 12.5\u00a0%. It is {100 * shown:.1f}\u00a0%." in said
     page.get_by_role("button", name="Close this message").click()
     assert page.locator(".ex-notice").is_hidden()
+    assert page.evaluate("document.activeElement.name") == "k"
 
 
 def test_what_is_typed_out_of_range_is_refused_with_the_range(opened):
@@ -235,6 +236,8 @@ def test_only_what_is_possible_is_taken_from_a_link(opened):
         page.evaluate("(asked) => { location.hash = `explorer=weight_threshold&${asked}`; }", asked)
         page.wait_for_function("(said) => document.querySelector('.ex-notice').textContent.includes(said)", arg=said)
         assert state(page)["k"] == k
+        page.wait_for_function("document.activeElement.name === 'k'")
+        page.evaluate("document.activeElement.blur()")
     page.get_by_role("button", name="Close this message").click()
     assert page.locator(".ex-notice").is_hidden()
 

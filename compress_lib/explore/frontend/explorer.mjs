@@ -140,11 +140,14 @@ function numbers(title, labels, format) {
   return { node, show, reach };
 }
 
-/** A message that stays until it is closed or another takes its place, so that nothing moves by itself. */
-function notice() {
+/** A message that stays until it is closed, when `after` is called, or another takes its place: nothing moves by itself. */
+function notice(after) {
   const words = element("span", { role: "status" });
   const node = element("div", { className: "ex-notice", hidden: true }, words);
-  const close = button("Close", () => (node.hidden = true));
+  const close = button("Close", () => {
+    node.hidden = true;
+    after();
+  });
   close.append(unseen(" this message"));
   node.append(close);
   const tell = (text) => {
@@ -219,7 +222,8 @@ async function render({ model, el, address }) {
   }
 
   const words = saying();
-  const told = notice();
+  const focus = () => controls.node.querySelector("input, select").focus({ preventScroll: true });
+  const told = notice(focus);
   const fold = numbers(title, labels, format);
   const charts = gallery(draw);
   const controls = controlling(specs, play, move);
@@ -232,9 +236,9 @@ async function render({ model, el, address }) {
     isPercent: (name) => labels[name]?.[1] === "percent",
     unlock(show, text) {
       const focused = dock.contains(document.activeElement);
-      dock.replaceChildren(controls.node);
+      question.node.replaceWith(controls.node);
       root.classList.remove("ex-locked");
-      if (focused) controls.node.querySelector("input, select").focus();
+      if (focused) focus();
       if (text) told.tell(text);
       if (show) move(show);
     },
@@ -260,12 +264,12 @@ async function render({ model, el, address }) {
     tools.append(tool("link", "Copy link", " to this position", copy));
   }
   const locked = question?.open();
-  const dock = element("div", { className: "ex-dock" }, locked ? question.node : controls.node);
+  const dock = element("div", { className: "ex-dock" }, told.node, locked ? question.node : controls.node);
   const root = element(
     "section",
     { className: `explorer${locked ? " ex-locked" : ""}` },
     element("div", { className: "ex-head" }, element("p", { className: "ex-title", id: titleId }, title), tools),
-    element("div", { className: "ex-body" }, charts.stage, words.node, told.node, dock, charts.more, fold.node),
+    element("div", { className: "ex-body" }, charts.stage, words.node, dock, charts.more, fold.node),
     words.live,
   );
   root.setAttribute("aria-labelledby", titleId);
@@ -295,8 +299,12 @@ async function render({ model, el, address }) {
     const { changes, trouble } = allowed(specs, wanted);
     move(changes);
     if (trouble) told.tell(trouble);
-    requestAnimationFrame(() => root.scrollIntoView());
-    if (document.readyState !== "complete") addEventListener("load", () => root.scrollIntoView(), { once: true });
+    const go = () => {
+      root.scrollIntoView();
+      focus(); // the next key moves what the link has set
+    };
+    requestAnimationFrame(go);
+    if (document.readyState !== "complete") addEventListener("load", go, { once: true });
   }
 
   el.replaceChildren(root);
