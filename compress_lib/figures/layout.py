@@ -116,17 +116,17 @@ def _crowding(axis: Axes) -> float:
     return max([1, *((a.height + b.height) / (b.y0 + b.y1 - a.y0 - a.y1) for a, b in itertools.pairwise(boxes))])
 
 
-def _right_edge(axis: Axes, figure: Figure) -> float:
+def _right_edge(axis: Axes) -> float:
     """Where the next panel begins, or the figure ends."""
     box = axis.get_window_extent()
-    others = (other.get_window_extent() for other in figure.axes)
+    others = (other.get_window_extent() for other in axis.figure.axes)
     beside = (each.x0 - GAP for each in others if each.x0 > box.x0 + 1 and each.y0 < box.y1 and each.y1 > box.y0)
-    return min(beside, default=figure.bbox.x1)
+    return min(beside, default=axis.figure.bbox.x1)
 
 
 def _break_names(axis: Axes, above: Sequence[Text]) -> None:
     """Those above an axis go on to the right, the one below it to both sides."""
-    right = _right_edge(axis, axis.figure)
+    right = _right_edge(axis)
     for text in above:
         _break(text, right - text.get_window_extent().x0)
     middle = float(np.mean(axis.get_window_extent().intervalx))
