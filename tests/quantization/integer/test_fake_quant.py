@@ -199,8 +199,10 @@ def test_calibration():
     images = (100 * numbers(9, 7).abs()).clamp(max=255).to(torch.uint8).view(9, 1, 1, 7)
     reads = ActivationQuantizer(8, make_observer("min_max", 8))
     network = nn.Sequential(nn.Flatten(), reads, FakeQuantizedLayer(layer, reads, WeightQuantizer(3, 6, "mse"), True))
-    fake_quant.calibrate(network.train(), images, batch_size=4)
-    assert network.training and reads.state == "frozen" and (network[2].weight_quantizer.fraction < 1).any()
+    network.train()[0].eval()
+    fake_quant.calibrate(network, images, batch_size=4)
+    assert [module.training for module in network[:2]] == [False, True] and network.training  # as they were
+    assert reads.state == "frozen" and (network[2].weight_quantizer.fraction < 1).any()
     x = fake_quant.as_input(images).flatten(1)
     assert reads.scale.item() == pytest.approx((x.max() - x.min().clamp(max=0)).item() / 255)
     first = reads.scale.clone()
