@@ -168,9 +168,9 @@ def loss(
 ) -> Tensor:
     """The sum over the exits i of ``(1 − α) CE_i + α T² KL(p ‖ p_i) + λ ‖F_i − F‖²``, p and F of the deepest one.
 
-    Of the deepest exit only the plain cross-entropy counts (α = 0), and it is taught nothing by the others: p and F are
-    detached. All terms are means over the images; code that sums the last one over a batch of 128 with λ = 10⁻⁶ has
-    the same gradient at ``feature_weight`` = 1.28 · 10⁻⁴.
+    For the deepest exit α = 0, as in the paper: only its cross-entropy counts, with the weight 1. It learns nothing
+    from the others, because p and F are detached. All terms are means over the images. Public code that sums the last
+    term over a batch of 128 images with λ = 10⁻⁶ has the same gradient at ``feature_weight`` = 1.28 · 10⁻⁴.
 
     Parameters
     ----------

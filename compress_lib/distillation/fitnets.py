@@ -184,9 +184,10 @@ def pretrain(
     """
     frozen = teachers.frozen(teacher)
     batch = next(watching.batches(student, images[:2], 2))
-    with evaluating(student), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with evaluating(student), torch.random.fork_rng(devices=[]):
         guided = features.up_to(student, student_layer, batch)
-        hint = features.up_to(frozen.to(batch.device), teacher_layer, batch)
+        with torch.no_grad():
+            hint = features.up_to(frozen.to(batch.device), teacher_layer, batch)
         torch.manual_seed(seed)
         head = regressor(guided, hint, activation).to(batch.device)
     places = hint.shape[2:].numel()
@@ -196,7 +197,24 @@ def pretrain(
             hint = features.up_to(frozen.to(images.device), teacher_layer, images)
         return hint_loss(model(images), hint) / places
 
-    return training.fit(Guided(student, student_layer, head), images, (), seed=seed, objective=objective, **options)
+    idle = _behind(student, guided)
+    try:
+        for parameter in idle:  # several processes would wait for their gradients
+            parameter.requires_grad_(False)
+        network = Guided(student, student_layer, head)
+        return training.fit(network, images, (), seed=seed, objective=objective, **options)
+    finally:
+        for parameter in idle:
+            parameter.requires_grad_(True)
+
+
+def _behind(student: nn.Module, guided: Tensor) -> list[nn.Parameter]:
+    """Of the parameters to be trained, those that the guided layer's output does not depend on."""
+    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    if not guided.requires_grad:
+        raise ValueError("student has no parameter to train up to student_layer")
+    slopes = torch.autograd.grad(guided.sum(), parameters, allow_unused=True)
+    return [parameter for parameter, slope in zip(parameters, slopes, strict=True) if slope is None]
 
 
 class FitNetsObjective(Annealed):
@@ -231,8 +249,9 @@ def objective(
 ) -> FitNetsObjective:
     """Stage 2: ``cross-entropy + λ · KL(p ‖ q)`` for `compress_lib.training.fit`, λ from ``start`` to ``end``.
 
-    λ changes linearly over the run. As in the paper there is no factor T²: λ = 4 at T = 3 is the strength of 4/9 of
-    Hinton's loss. Give ``before_step=objective.at`` to the run.
+    λ changes linearly over the run, from 4 to 1 at T = 3 in the authors' code. As there, the second term has no factor
+    T²: its gradients are λ/T² times those of ``T² · KL``, 4/9 at the start. Give ``before_step=objective.at`` to the
+    run.
 
     Parameters
     ----------

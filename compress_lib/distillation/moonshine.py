@@ -84,8 +84,7 @@ class _Block:
 class CheapBlock(LayerRow):
     """One convolution and its block. ``weights`` and ``kept`` count all parameters before and after."""
 
-    channels: int
-    groups: int
+    inside: str
 
 
 def convert(model: nn.Module, block: str) -> tuple[nn.Module, Report]:
@@ -126,8 +125,8 @@ def convert(model: nn.Module, block: str) -> tuple[nn.Module, Report]:
             report.skipped[name] = reason
             continue
         made = wanted.build(layer)
-        sizes = wanted.channels(layer), wanted.groups(layer)
-        report.rows.append(CheapBlock(name, "Conv2d", _count(layer), _count(made), *sizes))
+        inside = f"{wanted.channels(layer)} channels in {wanted.groups(layer)} groups"
+        report.rows.append(CheapBlock(name, "Conv2d", _count(layer), _count(made), inside))
         student = replace_(student, layer, made)
     if not report.rows:
         raise ValueError(f"no convolution of this {type(model).__name__} can become {block!r}: {report.skipped}")

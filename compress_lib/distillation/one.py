@@ -181,7 +181,11 @@ def loss(logits: Tensor, gates: Tensor, labels: Tensor, *, temperature: float = 
 
 
 def ramp(done: float, length: float) -> float:
-    """``exp(−5 (1 − done / length)²)``, from 0.007 up to 1 at ``length``, then 1."""
+    """``exp(−5 (1 − done / length)²)``, from 0.007 up to 1 at ``length``, then 1.
+
+    Laine, Aila, "Temporal ensembling for semi-supervised learning", ICLR 2017, arXiv 1610.02242. At first the ensemble
+    has nothing to teach.
+    """
     return math.exp(-5 * (1 - min(done / length, 1)) ** 2)
 
 

@@ -20,6 +20,12 @@ def mlp(seed=0, classes=10):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, classes))
 
 
+def some(fashion):
+    """Enough images for a few steps."""
+    images, labels = fashion
+    return images[:400], labels[:400]
+
+
 def equal_states(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 

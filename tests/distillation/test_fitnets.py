@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from students import assert_resumes, convolutional, equal_states, mlp
+from students import assert_resumes, convolutional, equal_states, mlp, some
 from torch import nn
 from torch.nn import functional as F
 
@@ -50,11 +50,25 @@ def test_maps_that_do_not_fit_are_refused(guided, hint):
 def test_stage_1_moves_the_student_as_far_as_its_guided_layer_and_no_further(fashion):
     student, teacher = convolutional().train(), convolutional(seed=3).train()
     first, taught = copy.deepcopy(student), copy.deepcopy(teacher)
+    flags = [False, *[True] * 9]
+    student[0].weight.requires_grad_(False)
     history = fitnets.pretrain(student, teacher, "2", "5", fashion[0], epochs=3, seed=0, progress=False)
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
     assert not equal_states(student[:3], first[:3]) and equal_states(student[3:], first[3:])
     assert equal_states(teacher, taught) and all(module.training for module in teacher.modules())
     assert not any(module._forward_hooks for module in student.modules())
+
+    def stop(epoch, network):
+        idle = [name for name, parameter in network.student.named_parameters() if not parameter.requires_grad]
+        assert idle == ["0.weight", "3.weight", "3.bias", "4.weight", "4.bias", "8.weight", "8.bias"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitnets.pretrain(student, teacher, "2", "5", fashion[0], epochs=1, seed=0, after_epoch=stop, progress=False)
+    assert [parameter.requires_grad for parameter in student.parameters()] == flags
+    student.requires_grad_(False)
+    with pytest.raises(ValueError, match="student has no parameter to train up to student_layer"):
+        fitnets.pretrain(student, teacher, "2", "5", fashion[0], epochs=1, seed=0)
 
 
 def test_the_first_step_of_stage_1_is_that_of_the_equation(fashion):
@@ -100,7 +114,7 @@ def test_stage_2_fades_from_the_teacher_to_the_labels(fashion):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_stage_2_resumes_bit_for_bit(fashion, tmp_path, stored):
-    images, labels = fashion
+    images, labels = some(fashion)
     teacher = convolutional(seed=3)
 
     def train(student, **options):

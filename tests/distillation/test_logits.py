@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from students import assert_resumes, convolutional, equal_states, mlp
+from students import assert_resumes, convolutional, equal_states, mlp, some
 from torch import nn
 from torch.nn import functional as F
 
@@ -188,7 +188,7 @@ def test_without_weight_on_the_teacher_it_is_plain_training_bit_for_bit(fashion)
 @pytest.mark.parametrize("augment", [True, False])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_runs_resume_bit_for_bit(fashion, tmp_path, augment, labelled):
-    images, labels = fashion
+    images, labels = some(fashion)
     teacher = convolutional(seed=3)
 
     def train(student, **options):

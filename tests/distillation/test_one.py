@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from students import assert_resumes, convolutional, equal_states, mlp
+from students import assert_resumes, convolutional, equal_states, mlp, some
 from torch.nn import functional as F
 
 from compress_lib import training
@@ -105,7 +105,7 @@ def test_deploy_is_the_plain_architecture_with_the_trained_weights(fashion):
 def test_runs_resume_bit_for_bit(fashion, tmp_path):
     def train(model, **options):
         loss = one.objective(ramp_length=1.0)
-        return training.fit(model, *fashion, objective=loss, before_step=loss.at, **options)
+        return training.fit(model, *some(fashion), objective=loss, before_step=loss.at, **options)
 
     assert_resumes(train, multi_branch, tmp_path)
 
