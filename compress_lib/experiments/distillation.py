@@ -133,7 +133,7 @@ def measure(recipe: Mapping, *, seed: int, work: Path, root: harness.Directory =
     details = quality.of_logits(logits, test[1], theirs)
     if lesson.teacher is not None:
         ours = theirs if recipe["teacher"] == LARGE else training.predict(lesson.teacher.teacher, test[0])
-        details["teacher"] = {"accuracy": _accuracy(ours, test[1]), "agreement": quality.agreement(logits, ours)}
+        details["teacher"] = {"accuracy": quality.accuracy(ours, test[1]), "agreement": quality.agreement(logits, ours)}
     if isinstance(trained.form, byot.MultiExit):
         details["exits"] = early_exits(trained.form, *test)
     details |= {"params": sum(p.numel() for p in trained.network.parameters()), "history": trained.history}
@@ -148,8 +148,8 @@ def measure(recipe: Mapping, *, seed: int, work: Path, root: harness.Directory =
             "recipe": dict(recipe),
             "seed": seed,
             "test_images": len(test[0]),
-            "accuracy_before": _accuracy(theirs, test[1]),
-            "accuracy_after": _accuracy(logits, test[1]),
+            "accuracy_before": quality.accuracy(theirs, test[1]),
+            "accuracy_after": quality.accuracy(logits, test[1]),
             **harness.size(large, trained.network, test[0].shape[1:]),
             "latency_ratio": harness.timing(large, trained.network, data.normalize(test[0][:1]))["ratio"],
             "details": details,
@@ -216,7 +216,7 @@ def early_exits(model: byot.MultiExit, images: Tensor, labels: Tensor) -> list[d
         found.append(
             {
                 "threshold": threshold,
-                "accuracy": _accuracy(logits, labels),
+                "accuracy": quality.accuracy(logits, labels),
                 "shares": shares.tolist(),
                 "seconds": row.seconds_median / len(timed),
                 "ratio": row.ratio,
@@ -228,7 +228,3 @@ def early_exits(model: byot.MultiExit, images: Tensor, labels: Tensor) -> list[d
 def _alone(model: byot.MultiExit, images: Sequence[Tensor], threshold: float) -> None:
     for image in images:
         byot.early_exit(model, image, threshold)
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return (logits.argmax(1) == labels).double().mean().item()

@@ -52,6 +52,11 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, *, bins: int = BI
     return (sums.abs().sum() / len(labels)).item()
 
 
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The share of images whose largest logit is at the label."""
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
 def agreement(logits: Tensor, reference: Tensor) -> float:
     """The share of images that two networks, by their logits (N, classes), put into the same class."""
     return (logits.argmax(1) == reference.argmax(1)).double().mean().item()
