@@ -14,7 +14,7 @@ def sure(*probabilities):
 
 
 def test_calibration_by_hand():
-    # Of ten bins, four hold an answer: (0.5, 0.6] one of confidence 0.6, (0.7, 0.8] three, (0.8, 0.9] one, (0.9, 1] one.
+    # Of ten bins four hold answers: one in (0.5, 0.6], three in (0.7, 0.8], one in (0.8, 0.9], one in (0.9, 1].
     logits = sure(0.6, 0.75, 0.75, 0.8, 0.1, 0.95)
     labels = torch.tensor([1, 0, 0, 1, 1, 0])
     gaps = [1 * abs(0 - 0.6), 3 * abs(2 / 3 - (0.75 + 0.75 + 0.8) / 3), 1 * abs(1 - 0.9), 1 * abs(1 - 0.95)]
@@ -44,8 +44,13 @@ def test_who_is_as_often_right_as_sure_is_calibrated():
 
 @pytest.mark.parametrize(
     ("shapes", "bins", "message"),
-    [(((4, 3), (5,)), 15, "labels"), (((4,), (4,)), 15, "logits"), (((0, 3), (0,)), 15, "N"), (((4, 3), (4,)), 0, "bins")],
-)  # fmt: skip
+    [
+        (((4, 3), (5,)), 15, "labels"),
+        (((4,), (4,)), 15, "logits"),
+        (((0, 3), (0,)), 15, "N"),
+        (((4, 3), (4,)), 0, "bins"),
+    ],
+)
 def test_calibration_refuses_bad_arguments(shapes, bins, message):
     with pytest.raises(ValueError, match=message):
         quality.expected_calibration_error(torch.zeros(shapes[0]), torch.zeros(shapes[1]).long(), bins=bins)

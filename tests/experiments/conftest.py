@@ -1,0 +1,48 @@
+"""What the tests of chapter 12's commands share."""
+
+import sys
+
+import pytest
+
+from compress_lib import data, training
+from compress_lib.__main__ import main
+from compress_lib.distillation import byot
+from compress_lib.experiments import distillation, harness
+
+
+@pytest.fixture
+def few_images(tmp_path, monkeypatch):
+    """640 training images, 500 test images that stand for 10,000, nothing timed well; results go to ``tmp_path``."""
+    real, predict, early_exit = data.fashion_mnist, training.predict, byot.early_exit
+    sizes = {"train": 640, "fit": 512, "held-out": 256, "test": 10_000}
+
+    def fewer(split, root=None):
+        return tuple(part[: sizes[split]] for part in real(split, root))
+
+    def repeated(model, images, **rest):
+        if len(images) < 10_000:
+            return predict(model, images, **rest)
+        return predict(model, images[:500], **rest).repeat(20, 1)
+
+    def left(model, images, threshold):
+        logits, exits = early_exit(model, images[:500], threshold)
+        return (logits, exits) if len(images) < 10_000 else (logits.repeat(20, 1), exits.repeat(20))
+
+    monkeypatch.setattr(byot, "early_exit", left)
+    monkeypatch.setattr(data, "fashion_mnist", fewer)
+    monkeypatch.setattr(training, "predict", repeated)
+    monkeypatch.setattr(harness, "ROUNDS", 1)
+    monkeypatch.setattr(distillation, "LARGE", "lenet-300-100")
+    monkeypatch.setenv("COMPRESS_LIB_RESULTS", str(tmp_path))
+    return sizes
+
+
+@pytest.fixture
+def call(few_images, tmp_path, monkeypatch):
+    """Call a command; its work is in ``tmp_path / "work"``."""
+
+    def calling(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compress_lib", *map(str, arguments), "--work", str(tmp_path / "work")])
+        main()
+
+    return calling
