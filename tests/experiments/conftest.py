@@ -1,5 +1,6 @@
 """What the tests of chapter 12's commands share."""
 
+import functools
 import sys
 
 import pytest
@@ -16,8 +17,9 @@ def few_images(tmp_path, monkeypatch):
     real, predict, early_exit = data.fashion_mnist, training.predict, byot.early_exit
     sizes = {"train": 640, "fit": 512, "held-out": 256, "test": 10_000}
 
+    @functools.cache
     def fewer(split, root=None):
-        return tuple(part[: sizes[split]] for part in real(split, root))
+        return tuple(part[: sizes[split]].clone() for part in real(split, root))
 
     def repeated(model, images, **rest):
         if len(images) < 10_000:
