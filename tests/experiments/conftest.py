@@ -13,9 +13,9 @@ from compress_lib.experiments import distillation, harness
 
 @pytest.fixture
 def few_images(tmp_path, monkeypatch):
-    """640 training images, 500 test images that stand for 10,000, nothing timed well; results go to ``tmp_path``."""
+    """384 training images, 250 test images that stand for 10,000, nothing timed well; results go to ``tmp_path``."""
     real, predict, early_exit = data.fashion_mnist, training.predict, byot.early_exit
-    sizes = {"train": 640, "fit": 512, "held-out": 256, "test": 10_000}
+    sizes = {"train": 384, "fit": 256, "held-out": 256, "test": 10_000}
 
     @functools.cache
     def fewer(split, root=None):
@@ -24,11 +24,11 @@ def few_images(tmp_path, monkeypatch):
     def repeated(model, images, **rest):
         if len(images) < 10_000:
             return predict(model, images, **rest)
-        return predict(model, images[:500], **rest).repeat(20, 1)
+        return predict(model, images[:250], **rest).repeat(40, 1)
 
     def left(model, images, threshold):
-        logits, exits = early_exit(model, images[:500], threshold)
-        return (logits, exits) if len(images) < 10_000 else (logits.repeat(20, 1), exits.repeat(20))
+        logits, exits = early_exit(model, images[:250], threshold)
+        return (logits, exits) if len(images) < 10_000 else (logits.repeat(40, 1), exits.repeat(40))
 
     monkeypatch.setattr(byot, "early_exit", left)
     monkeypatch.setattr(data, "fashion_mnist", fewer)

@@ -181,7 +181,7 @@ def test_settings_are_tried_out_on_held_out_images(few_images, tmp_path, monkeyp
     [
         (["labels", "--temperature", 2], "labels has no 'temperature'"),
         (["dkd", "--rest", "teacher"], "rest must be 'unused' for dkd"),
-        (["labels", "--labels", 641], "labels must be from 1 to 640, got 641"),
+        (["labels", "--labels", 385], "labels must be from 1 to 384, got 385"),
         (["labels", "--noise", 1], "noise must be in [0, 1)"),
         (["attention", "--student", "mlp-20", *CHEAP], "attention transfer needs a student with maps"),
         (["byot", "--student", "mlp-20"], "BYOT needs a student that is deep enough"),

@@ -98,7 +98,7 @@ def test_settings_are_tried_out_on_held_out_images(few_images, small, tmp_path, 
     found = repair.try_out(recipe, seed=1, work=tmp_path / "work")
     assert set(asked) == {"fit", "held-out"} and 0.5 < found["accuracy"] <= 1
     (path,) = (tmp_path / "work").iterdir()
-    assert "fit" in path.name and len(torch.load(path)) == 512
+    assert "fit" in path.name and len(torch.load(path)) == 256
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_settings_are_tried_out_on_held_out_images(few_images, small, tmp_path, 
         (["filters", "labels", "--temperature", 2], "filters from labels has no 'temperature'"),
         (["filters", "labels", "--images", 100], "filters from labels has no 'images'"),
         (["xnor", "unlabelled", "--weight", 0.5], "xnor from unlabelled has no 'weight'"),
-        (["2-bit", "labels", "--images", 641], "--images must be from 1 to 640, got 641"),
+        (["2-bit", "labels", "--images", 385], "--images must be from 1 to 384, got 385"),
         (["weights", "teacher", "--weight", 2], "weight must be in [0, 1]"),
     ],
 )
