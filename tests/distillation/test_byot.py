@@ -50,10 +50,10 @@ def test_the_deepest_exit_is_taught_by_the_labels_alone_and_the_others_by_finite
 
 
 def test_with_one_exit_it_is_plain_training_bit_for_bit(fashion):
-    run = {"epochs": 2, "seed": 0, "batch_size": 250, "augment": True, "progress": False}
+    run = {"epochs": 2, "seed": 0, "batch_size": 100, "augment": True, "progress": False}
     alone, plain = byot.attach(convolutional(), [], IMAGE), convolutional()
-    training.fit(alone, *fashion, **run, objective=byot.objective(feature_weight=0.0))
-    training.fit(plain, *fashion, **run)
+    training.fit(alone, *some(fashion), **run, objective=byot.objective(feature_weight=0.0))
+    training.fit(plain, *some(fashion), **run)
     assert equal_states(byot.deploy(alone), plain)
 
 
