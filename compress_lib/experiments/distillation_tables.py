@@ -28,7 +28,7 @@ COMMAND = "distill-tables"
 HEADLINE_SEEDS, SEEDS, TRIAL_SEED = range(5), range(3), 100  # the last is of all trials, and of no row
 LABELS = (300, 1_000, 3_000, 60_000)
 TUNED_AT = 1_000  # labels: what is chosen there holds for 300 and 3,000 too
-# Long enough that the labels' curve is flat. The two students that the methods are compared on.
+# The two students that the methods are compared on. Whether their curves are flat by then, the trials tell (`curve`).
 STUDENTS: dict[str, dict[str, Any]] = {
     "narrow-resnet-8": {"student": "narrow-resnet-8", "epochs": 4, "precision": "bf16"},
     "mlp-20": {"student": "mlp-20", "epochs": 10},
