@@ -185,22 +185,23 @@ def run(arguments: argparse.Namespace) -> None:
     tuning = Tuning(arguments.work, arguments.data)
     for name in arguments.table:
         settings, seeds = TABLES[name]
-        recipes = [
-            (each, each.recipe(tuning.best(each))) for each in progress_bar(iterable=list(settings()), unit="choice")
+        chosen = [
+            (each, each.recipe(tuning.best(each))) for each in progress_bar(iterable=[*settings()], unit="choice")
         ]
-        missing = [
-            (setting, recipe, seed)
-            for seed, (setting, recipe) in product(arguments.seeds or seeds, recipes)
-            if not measured(recipe, seed)
-        ]
+        known = measured()
+        runs = [(each, recipe, seed) for seed in arguments.seeds or seeds for each, recipe in chosen]
+        missing = [each for each in runs if each[1:] not in known]
         for setting, recipe, seed in progress_bar(iterable=missing, unit="row"):
-            row = setting.command.measure(recipe, seed=seed, work=arguments.work, root=arguments.data)
-            print(harness.summary(row))
+            try:
+                row = setting.command.measure(recipe, seed=seed, work=arguments.work, root=arguments.data)
+                print(harness.summary(row))
+            except FloatingPointError as error:  # such a setting has no row, and the others go on
+                print(f"{recipe}, seed {seed}: {error}")
 
 
-def measured(recipe: Mapping, seed: int) -> bool:
-    """Whether the ledger has a row of exactly this recipe and this seed."""
-    return any(row["recipe"] == recipe for row in ledger.read(distillation.CHAPTER, seed=seed))
+def measured() -> list[tuple[dict, int]]:
+    """Recipe and seed of each row that the ledger has."""
+    return [(row["recipe"], row["seed"]) for row in ledger.read(distillation.CHAPTER)]
 
 
 class Tuning:
@@ -223,12 +224,15 @@ class Tuning:
         return max(trials, key=lambda recipe: self.accuracy(recipe, setting.command))
 
     def accuracy(self, recipe: Mapping, command: ModuleType) -> float:
-        """On the held-out images: as it was measured, or as it is now."""
+        """On the held-out images: as it was measured, or as it is now; 0 if the training diverges."""
         tried = dict(recipe) | {"split": "fit"}
         for row in trials():
             if row["recipe"] == tried:
                 return row["accuracy"]
-        found = command.try_out(recipe, seed=TRIAL_SEED, work=self.work, root=self.root)
+        try:
+            found = command.try_out(recipe, seed=TRIAL_SEED, work=self.work, root=self.root)
+        except FloatingPointError as error:
+            found = {"accuracy": 0.0, "diverged": str(error)}
         rows = [*trials(), {"recipe": tried, "seed": TRIAL_SEED} | found]
         content = {**ledger.provenance("python -m compress_lib distill-tables " + " ".join(TABLES)), "rows": rows}
         files.write(_path(), (json.dumps(content, indent=1) + "\n").encode())

@@ -91,8 +91,7 @@ def test_a_table_is_chosen_and_measured_once(call, tmp_path, monkeypatch):
             if each["recipe"] == trial | {"split": "fit"}
         ]
         best = setting.trials()[of_setting.index(max(of_setting))]
-        assert tables.measured(setting.recipe(best), 0) and tables.measured(setting.recipe(best), 1)
-        assert not tables.measured(setting.recipe(best), 2)
+        assert [seed for recipe, seed in tables.measured() if recipe == setting.recipe(best)] == [0, 1]
     path = tmp_path / "ledger" / "12-distillation.json"
     path.write_text(json.dumps(rows[1:]))
     made = []
@@ -106,3 +105,18 @@ def test_a_table_is_chosen_and_measured_once(call, tmp_path, monkeypatch):
     assert made == [rows[0]["recipe"]] and len(ledger.read("12-distillation")) == 6
     call("distill-tables", "noise", "--seeds", 0)
     assert len(made) == 1
+
+
+def test_a_training_that_diverges_is_not_chosen_and_stops_nothing(few_images, tmp_path, monkeypatch):
+    setting = tables.Setting({"student": "mlp-20", "method": "labels", "labels": 200, "epochs": 1})
+
+    def try_out(recipe, **_):
+        if recipe["lr"] < 0.2:
+            raise FloatingPointError("the loss is nan")
+        return {"accuracy": 0.1}
+
+    monkeypatch.setattr(distillation, "try_out", try_out)
+    tuning = tables.Tuning(tmp_path)
+    assert tuning.best(setting)["lr"] == 0.2
+    assert [trial["accuracy"] for trial in tables.trials()] == [0, 0, 0, 0.1]
+    assert tables.trials()[0]["diverged"] == "the loss is nan"
