@@ -121,6 +121,7 @@ def explorer(
             ],
             "teacher": teacher,
             "student": student,
+            "smoothing": list(SMOOTHING),
             "surface": _surface(surface),
         },
         fallback=lambda: _figure(names, torch.from_numpy(teacher[:1]), torch.from_numpy(student[:1])),
