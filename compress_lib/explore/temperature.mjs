@@ -93,7 +93,7 @@ function distributions(data, image, p, q, temperature, format) {
   const [teacher, student] = entropies.map((values) => values[data.temperatures.indexOf(temperature)]);
   return {
     type: "softened",
-    title: "Softened probabilities, the confused pair shaded",
+    title: "Probabilities, the confused pair shaded",
     description: `At T = ${temperature}: ${classes.map((name, i) => `${name} ${format.percent(p[i])} (teacher), ${format.percent(q[i])} (student)`).join("; ")}. Entropy ${format.number(teacher)} and ${format.number(student)} of at most ${format.number(Math.log2(classes.length))} bits. The label is ${classes[label]}.`,
     classes,
     label,
@@ -130,7 +130,7 @@ function measured({ temperatures, weights, accuracies, standard_error }, tempera
   const spread = standard_error === null ? "" : ` ± ${format.number(100 * standard_error, 2)}`;
   return {
     type: "surface",
-    title: `Measured accuracy of a student, %${spread}, against T and α`,
+    title: `Accuracy measured at T and α, %${spread}`,
     description: `${temperatures.map((t, i) => `T = ${t}: ${weights.map((weight, j) => `${format.percent(accuracies[i][j])} at α = ${weight}`).join(", ")}`).join("; ")}.`,
     temperatures,
     weights,

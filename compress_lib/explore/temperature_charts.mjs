@@ -1,7 +1,7 @@
 // Softened probabilities, the gradients that they give, and what was measured over T and α. Chapter 12.
 // This text continues that of charts.mjs: it uses its functions and adds to its CHARTS.
 
-const SOFT = { names: 84, column: 48, head: 24, entropy: 22, ticks: 18, marks: [1, 2, 4, 8, 20] };
+const SOFT = { names: 84, column: 52, head: 24, entropy: 22, ticks: 18, marks: [1, 2, 4, 8, 20] };
 const PAINTS = { teacher: "fill:var(--ex-0)", student: "stroke:var(--ex-1);stroke-width:1.5" };
 
 const place = (value) => value.toFixed(1);
@@ -15,8 +15,13 @@ function stripes(color) {
   return { defs, fill: `url(#${id})` };
 }
 
-/** The teacher's share of a class as its row shows it; what is not seen has no place after the point. */
+/** A share as its row shows it. */
 const shortly = (share) => (share >= 0.0995 ? `${Math.round(100 * share)}` : share < 0.0005 ? "0" : (100 * share).toFixed(1)) + NBSP + "%";
+
+/** A number with so many places after the point, zeros included: such numbers stand in a column. */
+const aligned = (value, places) => value.toFixed(places).replace(/^-(?=[0.]*[1-9])/, MINUS).replace(/^-/, "");
+
+const check = (x, y) => `<path d="M${x} ${y}l2.5 3 5 -7" style="fill:none;stroke:var(--ex-2);stroke-width:2"/>`;
 
 const pictured = new WeakMap();
 
@@ -56,8 +61,9 @@ CHARTS.softened = function softened(chart, width, colors) {
   for (const [share, text] of [[0, "0"], [equal, `1/${classes.length}`], [0.5, `50${NBSP}%`], [1, `100${NBSP}%`]]) {
     const dash = share === equal ? ' style="stroke:var(--ex-soft);stroke-dasharray:3 3"' : "";
     body += `<line class="${share ? "ex-rule" : "ex-axis"}" x1="${place(x(share))}" x2="${place(x(share))}" y1="${SOFT.head - 5}" y2="${foot}"${dash}/>`;
-    if (share && (classes.length > 4 || share !== equal)) body += words(text, x(share), SOFT.head - 9, "ex-tick", share === 1 ? "end" : "middle");
+    if (share && (share === 1 || right - left > 130 || share !== 0.5)) body += words(text, x(share), SOFT.head - 9, "ex-tick", share === 1 ? "end" : "middle");
   }
+  body += check(2, SOFT.head - 13) + words("label", 13, SOFT.head - 9, "ex-tick");
   ["teacher", "student"].forEach((who, i) => {
     body += words(who, columns[i], SOFT.head - 12, "ex-tick", "end", "fill:var(--ex-ink)");
     body += box(columns[i] - 38, SOFT.head - 8, 38, 5, i ? second : `style="${PAINTS.teacher}"`);
@@ -67,7 +73,7 @@ CHARTS.softened = function softened(chart, width, colors) {
     const base = SOFT.head + (i + 0.5) * row + 4;
     const bold = i < 2 ? "font-weight:650;" : "";
     body += words(name, 2, base, "ex-tick", "start", `${bold}fill:var(--ex-ink)`);
-    if (i === label) body += `<path d="M${left - 10} ${base - 4}l2.5 3 5 -7" style="fill:none;stroke:var(--ex-2);stroke-width:2"/>`;
+    if (i === label) body += check(left - 10, base - 4);
     body += `<rect class="ex-soft-teacher" x="${left}" y="${place(top)}" width="${place(x(teacher[i]) - left)}" height="${thick}" style="${PAINTS.teacher}"/>`;
     body += `<rect class="ex-soft-student" x="${left}" y="${place(top + thick + 1)}" width="${place(x(student[i]) - left)}" height="${thin - 1}" ${second}/>`;
     body += words(shortly(teacher[i]), columns[0], base, "ex-tick", "end", `${bold}fill:var(--ex-ink)`) + words(shortly(student[i]), columns[1], base, "ex-tick", "end");
@@ -88,7 +94,7 @@ CHARTS.softened = function softened(chart, width, colors) {
   body += `<line class="ex-marker" x1="${place(along(temperature))}" x2="${place(along(temperature))}" y1="${top - 2}" y2="${bottom}"/>`;
   entropies.forEach((values, i) => {
     body += `<circle class="ex-here" cx="${place(along(temperature))}" cy="${place(up(values[now]))}" r="4"/>`;
-    body += words(format.number(values[now]), columns[i], top + plot / 2 + 2, "ex-value", "end") + words("bits", columns[i], top + plot / 2 + 17, "ex-tick", "end");
+    body += words(aligned(values[now], 2), columns[i], top + plot / 2 + 2, "ex-value", "end") + words("bits", columns[i], top + plot / 2 + 17, "ex-tick", "end");
   });
   body += `<circle class="ex-knob" cx="${place(along(temperature))}" cy="${bottom}" r="7"/>`;
   const side = Math.min(SOFT.names - 24, plot + SOFT.entropy - 6);
@@ -123,7 +129,7 @@ CHARTS.pulls = function pulls(chart, width) {
     const top = PULL.head + i * PULL.row;
     body += words(name, 2, top + PULL.row / 2 + 4, "ex-tick", "start", `${i < 2 ? "font-weight:650;" : ""}fill:var(--ex-ink)`);
     body += bar(values[i], top + 3, 9, 'class="ex-pull" style="fill:var(--ex-0)"') + bar(others[i], top + 13, 5, `class="ex-pull-other" ${ghost}`) + point(x(points[i]), top + 10);
-    body += words(format.number(values[i], 2), width, top + PULL.row / 2 + 4, "ex-value", "end", "font-size:12px");
+    body += words(aligned(values[i], 3), width, top + PULL.row / 2 + 4, "ex-value", "end", "font-size:12px");
   });
   const swatches = [box(0, 1, 22, 9, 'style="fill:var(--ex-0)"'), box(1, 3, 20, 5, ghost), point(11, 6)];
   const list = key.map((text, i) => `<li><svg width="22" height="12" aria-hidden="true">${swatches[i]}</svg>${escape(text)}</li>`);

@@ -153,8 +153,7 @@ def test_matched_smoothing_is_as_sure_as_the_teacher(page, widget):
     for state, answer in zip(states, computed(page, widget, states), strict=True):
         right = expected(state)
         label = right["order"].index(given()[1][KINDS.index(state["image"])])
-        hard = np.exp(right["z"]) / np.exp(right["z"]).sum()
-        target = hard - answer["charts"][1]["points"]
+        target = torch.tensor(right["z"]).softmax(0).numpy() - answer["charts"][1]["points"]
         assert target[label] == pytest.approx(right["p"].max())
         assert np.delete(target, label) == pytest.approx((1 - right["p"].max()) / (len(CLASSES) - 1))
 
@@ -196,7 +195,7 @@ def test_bars_are_as_long_as_the_probabilities_and_stay_inside(compute, widget):
         right, (soft, pulls, _) = expected(state), answer["charts"]
         for who, name in (("teacher", "p"), ("student", "q")):
             bars = np.array(re.findall(BAR.format(who=who), soft), dtype=float)
-            whole = 320 - 2 * 48 - 6 - 84
+            whole = 320 - 2 * 52 - 6 - 84
             assert bars[:, 1] == pytest.approx(whole * right[name], abs=0.06)
         wide = np.array(re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', pulls), dtype=float)
         assert wide.min() >= 0 and wide.sum(1).max() <= 320
