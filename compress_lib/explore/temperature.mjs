@@ -177,7 +177,7 @@ export function compute(data, state, format) {
     `The teacher's entropy is ${number(results.teacher_entropy)} bits and the student's ${number(results.student_entropy)}, of at most log₂ ${classes.length} = ${number(Math.log2(classes.length))}. ` +
     `${label === 0 ? "The teacher's first class is the label." : `The teacher is wrong here: the label is ${classes[label]}.`} Its order of the classes is the same at every T. ` +
     `With T² the gradients are T (q − p), without it (q − p) ÷ T, ${temperature === FIRST ? "the same at T = 1" : `${factor} times smaller`}. ` +
-    `Label smoothing with ε = ${number(smoothing.strength)} wants ${format.percent(smoothing.target[label])} for ${classes[label]} and ${format.percent(share)} for every other class, whatever the image shows.`;
+    `The target of label smoothing with ε = ${number(smoothing.strength)} is ${format.percent(smoothing.target[label])} for ${classes[label]} and ${format.percent(share)} for every other class, whatever the image shows.`;
 
   const charts = [distributions(data, image, p, q, temperature, format), pulls(image, both, squared, smoothing.gradient, format)];
   if (data.surface) charts.push(measured(data.surface, temperature, data.temperatures, format));
