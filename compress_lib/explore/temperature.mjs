@@ -35,7 +35,7 @@ function softened(logits, temperature) {
 }
 
 const exp = (logs) => logs.map(Math.exp);
-const entropy = (logs) => sum(logs.map((log) => (Math.exp(log) > 0 ? (-Math.exp(log) * log) / Math.LN2 : 0)));
+const entropy = (logs) => sum(logs.map((log) => -Math.exp(log) * log)) / Math.LN2;
 
 /** Label smoothing; MATCHED gives the label as much as the teacher gives its first class. */
 function smoothed({ label, hard }, choice, first) {
@@ -150,7 +150,7 @@ export function compute(data, state, format) {
   const smoothing = smoothed(image, state.smoothing, p[0]);
   const both = [temperature, 1 / temperature].map((factor) => q.map((value, i) => factor * (value - p[i])));
   const gradient = both[squared ? 0 : 1];
-  const kl = sum(p.map((value, i) => (value > 0 ? value * (logP[i] - logQ[i]) : 0)));
+  const kl = sum(p.map((value, i) => value * (logP[i] - logQ[i])));
   const results = {
     teacher_entropy: entropy(logP),
     student_entropy: entropy(logQ),

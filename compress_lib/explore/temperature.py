@@ -193,11 +193,11 @@ def _figure(classes: list[str], teacher: torch.Tensor, student: torch.Tensor) ->
     order = teacher[0].argsort(descending=True, stable=True)
     rows = np.arange(len(classes))
     for i, temperature in enumerate((1, 4, 20)):
-        p = distillation.softened(teacher, temperature).exp()[0, order]
+        p = distillation.softened(teacher, temperature).exp()[0, order].numpy()
         left.barh(rows + (i - 1) * 0.27, p, 0.25, label=f"T = {temperature}", hatch=("", "//", "..")[i])
-    difference = (distillation.softened(student, 4).exp() - distillation.softened(teacher, 4).exp())[0, order]
-    right.barh(rows - 0.16, 4 * difference, 0.3, label="T (q − p)")
-    right.barh(rows + 0.16, difference / 4, 0.3, label="(q − p) / T", hatch="//")
+    p, q = (distillation.softened(logits, 4).exp()[0, order].numpy() for logits in (teacher, student))
+    right.barh(rows - 0.16, 4 * (q - p), 0.3, label="T (q − p)")
+    right.barh(rows + 0.16, (q - p) / 4, 0.3, label="(q − p) / T", hatch="//")
     right.axvline(0, color="0.4", linewidth=1)
     left.set_yticks(rows, [classes[i] for i in order])
     left.invert_yaxis()
