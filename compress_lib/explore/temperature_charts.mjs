@@ -1,7 +1,7 @@
 // Softened probabilities, the gradients that they give, and what was measured over T and α. Chapter 12.
 // This text continues that of charts.mjs: it uses its functions and adds to its CHARTS.
 
-const SOFT = { names: 84, column: 52, head: 24, entropy: 22, ticks: 18, marks: [1, 2, 4, 8, 20] };
+const SOFT = { check: 14, names: 94, column: 52, head: 24, entropy: 22, ticks: 18, marks: [1, 2, 4, 8, 20] };
 const PAINTS = { teacher: "fill:var(--ex-0)", student: "stroke:var(--ex-1);stroke-width:1.5" };
 
 const place = (value) => value.toFixed(1);
@@ -16,7 +16,7 @@ function stripes(color) {
 }
 
 /** A share as its row shows it. */
-const shortly = (share) => (share >= 0.0995 ? `${Math.round(100 * share)}` : share < 0.0005 ? "0" : (100 * share).toFixed(1)) + NBSP + "%";
+const shortly = (share) => (share >= 0.0995 ? `${Math.round(100 * share)}` : share < 0.0005 ? "<0.1" : (100 * share).toFixed(1)) + NBSP + "%";
 
 /** A number with so many places after the point, zeros included: such numbers stand in a column. */
 const aligned = (value, places) => value.toFixed(places).replace(/^-(?=[0.]*[1-9])/, MINUS).replace(/^-/, "");
@@ -63,7 +63,7 @@ CHARTS.softened = function softened(chart, width, colors) {
     body += `<line class="${share ? "ex-rule" : "ex-axis"}" x1="${place(x(share))}" x2="${place(x(share))}" y1="${SOFT.head - 5}" y2="${foot}"${dash}/>`;
     if (share && (share === 1 || right - left > 130 || share !== 0.5)) body += words(text, x(share), SOFT.head - 9, "ex-tick", share === 1 ? "end" : "middle");
   }
-  body += check(2, SOFT.head - 13) + words("label", 13, SOFT.head - 9, "ex-tick");
+  body += check(2, SOFT.head - 13) + words("label", SOFT.check, SOFT.head - 9, "ex-tick");
   ["teacher", "student"].forEach((who, i) => {
     body += words(who, columns[i], SOFT.head - 12, "ex-tick", "end", "fill:var(--ex-ink)");
     body += box(columns[i] - 38, SOFT.head - 8, 38, 5, i ? second : `style="${PAINTS.teacher}"`);
@@ -72,8 +72,8 @@ CHARTS.softened = function softened(chart, width, colors) {
     const top = SOFT.head + i * row + (row - thick - thin - 1) / 2;
     const base = SOFT.head + (i + 0.5) * row + 4;
     const bold = i < 2 ? "font-weight:650;" : "";
-    body += words(name, 2, base, "ex-tick", "start", `${bold}fill:var(--ex-ink)`);
-    if (i === label) body += check(left - 10, base - 4);
+    body += words(name, SOFT.check, base, "ex-tick", "start", `${bold}fill:var(--ex-ink)`);
+    if (i === label) body += check(2, base - 4);
     body += `<rect class="ex-soft-teacher" x="${left}" y="${place(top)}" width="${place(x(teacher[i]) - left)}" height="${thick}" style="${PAINTS.teacher}"/>`;
     body += `<rect class="ex-soft-student" x="${left}" y="${place(top + thick + 1)}" width="${place(x(student[i]) - left)}" height="${thin - 1}" ${second}/>`;
     body += words(shortly(teacher[i]), columns[0], base, "ex-tick", "end", `${bold}fill:var(--ex-ink)`) + words(shortly(student[i]), columns[1], base, "ex-tick", "end");
@@ -97,7 +97,7 @@ CHARTS.softened = function softened(chart, width, colors) {
     body += words(aligned(values[now], 2), columns[i], top + plot / 2 + 2, "ex-value", "end") + words("bits", columns[i], top + plot / 2 + 17, "ex-tick", "end");
   });
   body += `<circle class="ex-knob" cx="${place(along(temperature))}" cy="${bottom}" r="7"/>`;
-  const side = Math.min(SOFT.names - 24, plot + SOFT.entropy - 6);
+  const side = Math.min(SOFT.names - 30, plot + SOFT.entropy - 6);
   body += `<image href="${picture(chart.pixels, colors.plus)}" x="2" y="${bottom - side}" width="${side}" height="${side}" style="image-rendering:pixelated"/>`;
 
   const grip = (y, height, places) => `<rect class="ex-grip" x="0" y="${y}" width="${width}" height="${height}" ${dragged("temperature", "x", places)}/>`;
@@ -105,7 +105,7 @@ CHARTS.softened = function softened(chart, width, colors) {
   return svg(chart, width, bottom + SOFT.ticks, body);
 };
 
-const PULL = { column: 50, head: 26, row: 22, foot: 24 };
+const PULL = { names: 88, column: 50, head: 26, row: 22, foot: 24 };
 
 /**
  * {classes, values, others, points: a number for each class, reach: the largest magnitude of all, key: [three texts]}:
@@ -113,7 +113,7 @@ const PULL = { column: 50, head: 26, row: 22, foot: 24 };
  */
 CHARTS.pulls = function pulls(chart, width) {
   const { classes, values, others, points, reach, key } = chart;
-  const [left, right] = [SOFT.names + 4, width - PULL.column - 8];
+  const [left, right] = [PULL.names, width - PULL.column - 8];
   const [middle, half] = [(left + right) / 2, (right - left) / 2];
   const x = (value) => middle + (value / reach) * half;
   const bottom = PULL.head + PULL.row * classes.length;
@@ -122,7 +122,7 @@ CHARTS.pulls = function pulls(chart, width) {
   const bar = (value, y, height, paint) => box(Math.min(middle, x(value)), y, Math.max(0.5, Math.abs(x(value) - middle)), height, paint);
   const point = (at, y) => `<path d="M${place(at)} ${place(y - 5)}l5 5-5 5-5-5z" style="fill:var(--ex-surface);stroke:var(--ex-2);stroke-width:2"/>`;
   let body = hatch.defs + words("← the logit rises", left, 13, "ex-tick") + words("it falls →", right, 13, "ex-tick", "end");
-  for (const tick of ticks(-reach, reach, half < 90 ? 2 : 4)) {
+  for (const tick of ticks(-reach, reach, half < 90 ? 3 : 4)) {
     body += `<line class="${tick ? "ex-rule" : "ex-axis"}" x1="${place(x(tick))}" x2="${place(x(tick))}" y1="${PULL.head - 4}" y2="${bottom}"/>${words(format.number(tick), x(tick), bottom + 16, "ex-tick", "middle")}`;
   }
   classes.forEach((name, i) => {
