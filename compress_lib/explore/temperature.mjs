@@ -127,7 +127,7 @@ function pulls(image, both, squared, smoothing, format) {
 
 /** Measured accuracies by temperature and weight. */
 function measured({ temperatures, weights, accuracies, standard_error }, temperature, settings, format) {
-  const spread = standard_error === null ? "" : ` ± ${format.number(100 * standard_error, 2)}`;
+  const spread = standard_error === null ? "" : `${NBSP}±${NBSP}${format.number(100 * standard_error, 2)}`;
   return {
     type: "surface",
     title: `Accuracy measured at T and α, %${spread}`,

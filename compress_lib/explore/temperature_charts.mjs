@@ -89,7 +89,8 @@ CHARTS.softened = function softened(chart, width, colors) {
   const now = temperatures.indexOf(temperature);
   body += words(`entropy ≤ log₂ ${classes.length} = ${format.number(bits)} bits`, left, top - 6, "ex-tick");
   body += `<line x1="${left}" x2="${right}" y1="${top}" y2="${top}" style="stroke:var(--ex-soft);stroke-dasharray:3 3"/><line class="ex-axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>`;
-  for (const t of SOFT.marks) body += `<line class="ex-axis" x1="${place(along(t))}" x2="${place(along(t))}" y1="${bottom}" y2="${bottom + 4}"/>${words(t === 1 ? "T = 1" : String(t), along(t), bottom + 16, "ex-tick", "middle")}`;
+  for (const t of SOFT.marks) body += `<line class="ex-axis" x1="${place(along(t))}" x2="${place(along(t))}" y1="${bottom}" y2="${bottom + 4}"/>${words(String(t), along(t), bottom + 16, "ex-tick", "middle")}`;
+  body += words("T", left - 12, bottom + 16, "ex-tick", "end");
   entropies.forEach((values, i) => (body += `<g class="ex-series ex-series-${i}"><polyline points="${values.map((value, j) => `${place(along(temperatures[j]))},${place(up(value))}`).join(" ")}"/></g>`));
   body += `<line class="ex-marker" x1="${place(along(temperature))}" x2="${place(along(temperature))}" y1="${top - 2}" y2="${bottom}"/>`;
   entropies.forEach((values, i) => {
