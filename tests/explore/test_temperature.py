@@ -215,7 +215,7 @@ def test_the_surface_marks_the_chosen_temperature(compute, widget):
     right = np.interp(np.log([1, 2.4, 4.5, 8, 20]), np.log(SURFACE.temperatures), middles)
     assert places == pytest.approx(right, abs=0.06)
     assert re.findall(r'data-value="([\d.]+)"', drawn[0]) == ["1", "8"], "2.5 and 30 are not on the slider"
-    assert f"%{NBSP}±{NBSP}0.2" in drawn[0]
+    assert "%&nbsp;±&nbsp;0.2" in drawn[0]
     assert re.findall(r">(\d\d\.\d)<", drawn[0]) == ["80.0", "81.0", "80.0", "83.0", "80.0", "79.0", "80.0", "70.0"]
 
 
