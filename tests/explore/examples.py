@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 from torch import nn
 
-from compress_lib import cost
+from compress_lib import cost, data
+from compress_lib.explore.temperature import Surface
 
 
 def example(module: str):
@@ -96,3 +97,16 @@ def width_and_resolution(build, rng):
 
 def network_cost(build, rng):
     return build(roofline=cost.Roofline(50e9, 20e9, threads=1))
+
+
+def temperature(build, rng):
+    images = {f"image {i}": rng.random((28, 28)) for i in range(3)}
+    temperatures, weights = [1, 2, 4, 8, 20], [0, 0.5, 0.9, 1]
+    return build(
+        images,
+        [6, 0, 9],
+        2 * rng.normal(size=(3, 10)) + [[4, 0, 0, 0, 0, 0, 5, 0, 0, 0]],
+        2 * rng.normal(size=(3, 10)),
+        data.CLASSES,
+        surface=Surface(temperatures, weights, rng.uniform(0.85, 0.87, (5, 4)), 0.001),
+    )

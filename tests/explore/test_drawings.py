@@ -14,6 +14,7 @@ DRAGGED = {
     "squeeze_ratio": ["ratio", "percent"],
     "width_and_resolution": ["block", "alpha", "size"],
     "binary_filter": ["percent"],
+    "temperature": ["temperature"],
 }
 GRIPS = """(chart) => Array.from(chart.querySelectorAll('[data-drag]'), (grip) => {
     const drawing = grip.ownerSVGElement;
