@@ -1,8 +1,8 @@
 """A search of the whole book by Pagefind, which the site serves itself: an index of the texts, read in pieces.
 
 What is indexed of a page is its article: no menus, no code, no TeX behind a formula. Chapters come first, then the
-book's other pages; the library reference is asked only where a reader wants it. The page of results is
-``_templates/search.html`` with ``assets/search.js``.
+book's other pages; entries of the glossary stand after the best page; the library reference is asked only where a
+reader wants it. The page of results is ``_templates/search.html`` with ``assets/search.js``.
 """
 
 import asyncio
@@ -46,15 +46,15 @@ def article(html: str, page: str) -> str | None:
 def definitions(html: str) -> dict[str, str]:
     """The entries of a glossary as pages of their own, by the anchor of their term."""
     found = {}
-    kind, weight = "book", 0.5  # below the chapters
     for term in BeautifulSoup(html, "html.parser").select("dl.glossary > dt[id]"):
         for element in term.select(".headerlink"):
             element.decompose()
         name = term.get_text().partition(" · ")[0]  # without the Chinese
         found[term["id"]] = (
             f'<!doctype html><html lang="en"><head><title>Glossary</title></head>'
-            f'<body data-pagefind-body data-pagefind-filter="kind:{kind}" data-pagefind-weight="{weight}">'
-            f"<h1>{html_escape(name)}</h1><p>{term.decode_contents()}</p>{term.find_next_sibling('dd')}</body></html>"
+            f'<body data-pagefind-body data-pagefind-filter="kind:term">'
+            f'<h1 data-pagefind-meta="title">{html_escape(name)}</h1>'
+            f"<p>{term.decode_contents()}</p>{term.find_next_sibling('dd')}</body></html>"
         )
     return found
 

@@ -9,6 +9,7 @@
   const labels = JSON.parse(page.querySelector(".book-search-labels").textContent);
   const root = new URL(page.dataset.root || "./", location.href);
   const AT_ONCE = 8;
+  const TERMS = 2; // of the glossary, after the best page
 
   /** The book spells as Americans do; a reader may not. */
   const STEMS = /\b(quanti|bina?ri|normali|factori|optimi|regulari|generali|initiali|penali|vectori|reali|organi|summari|visuali|parameteri|minimi|maximi|utili)s(e|ed|es|er|ing|ation|ations)\b/gi;
@@ -60,17 +61,22 @@
       return;
     }
     pagefind ??= await import(new URL("pagefind.js", new URL(page.dataset.index, location.href)).href);
-    const found = await pagefind.search(words, inLibrary.checked ? {} : { filters: { kind: "book" } });
-    const best = await Promise.all(found.results.slice(0, AT_ONCE).map((result) => result.data()));
+    const ask = async (kinds, most) => {
+      const { results } = await pagefind.search(words, { filters: { kind: { any: kinds } } });
+      const best = await Promise.all(results.slice(0, most).map((result) => result.data()));
+      const shown = best.filter((result) => counts(result, words));
+      return { shown, count: results.length - (best.length - shown.length) };
+    };
+    const [pages, terms] = await Promise.all([ask(inLibrary.checked ? ["book", "library"] : ["book"], AT_ONCE), ask(["term"], TERMS)]);
     if (turn !== asked) return; // another search has begun
-    const shown = best.filter((result) => counts(result, words));
-    list.replaceChildren(...shown.map(entry));
+    const [first, ...rest] = pages.shown.map(entry);
+    list.replaceChildren(...(first ? [first] : []), ...terms.shown.map(entry), ...rest);
     const label = words.toLowerCase().replace(/\s+/g, " ");
     if (labels[label]) list.prepend(element("li", {}, element("a", { href: new URL(labels[label], root).href, className: "book-search-title" }, label.replace(/^./, (c) => c.toUpperCase()))));
-    const count = found.results.length - (best.length - shown.length);
+    const { count } = pages;
     said.textContent = count
       ? `${count === 1 ? "One page" : `${count} pages`} with “${words}”${count > AT_ONCE ? `; here are the best ${AT_ONCE}` : ""}.`
-      : `No page has “${words}”.${inLibrary.checked ? "" : " The library reference may."}`;
+      : `${terms.count ? "Only the glossary" : "No page"} has “${words}”.${inLibrary.checked ? "" : " The library reference may."}`;
   }
 
   /** From a folder, without a server, browsers let no script read the index. */
