@@ -50,7 +50,7 @@ lab: $(VENV)/whole.installed
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 test: $(VENV)/whole.installed
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make test: no Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+	@{ command -v chromium-headless-shell || command -v chromium || command -v google-chrome; } >/dev/null || { echo "make test: no Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
 	@$(BIN)/python -m compress_lib data
 	$(BIN)/python -m pytest -n $(WORKERS) --nbval-lax --nbval-current-env tests notebooks
 

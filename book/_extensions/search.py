@@ -26,9 +26,9 @@ OTHERS = ("book", 3.0)
 UNUSED = ("pagefind-*ui*", "pagefind-highlight.js")  # Pagefind's own panels
 
 
-def article(html: str, page: str) -> str | None:
+def article(soup: BeautifulSoup, page: str) -> str | None:
     """What there is to find on a page, with the weight of its kind; None if it has no article."""
-    found = BeautifulSoup(html, "html.parser").select_one("article.bd-article")
+    found = soup.select_one("article.bd-article")
     if found is None:
         return None
     for element in found.select(NOT_TEXT):
@@ -43,10 +43,10 @@ def article(html: str, page: str) -> str | None:
     )
 
 
-def definitions(html: str) -> dict[str, str]:
+def definitions(soup: BeautifulSoup) -> dict[str, str]:
     """The entries of a glossary as pages of their own, by the anchor of their term."""
     found = {}
-    for term in BeautifulSoup(html, "html.parser").select("dl.glossary > dt[id]"):
+    for term in soup.select("dl.glossary > dt[id]"):
         for element in term.select(".headerlink"):
             element.decompose()
         name = term.get_text().partition(" · ")[0]  # without the Chinese
@@ -66,12 +66,12 @@ async def write_index(target: Path) -> None:
             page = path.relative_to(target).as_posix()
             if page.startswith("_") or page.removesuffix(".html") in NO_PAGES:
                 continue
-            html = path.read_text(encoding="utf-8")
-            content = article(html, page)
+            soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            for anchor, content in definitions(soup).items():
+                await index.add_html_file(content=content, url=f"{page}#{anchor}")
+            content = article(soup, page)  # last, as it takes out what is no text
             if content is not None:
                 await index.add_html_file(content=content, url=page)
-            for anchor, content in definitions(html).items():
-                await index.add_html_file(content=content, url=f"{page}#{anchor}")
 
 
 def index_site(app, exception) -> None:

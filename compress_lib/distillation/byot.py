@@ -21,10 +21,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from compress_lib import checks
+from compress_lib.distillation.features import pooled
 from compress_lib.distillation.logits import distillation_loss
 from compress_lib.distillation.teachers import evaluating, precise
 from compress_lib.network import watching
-from compress_lib.network.splitting import split
+from compress_lib.network.splitting import join, split
 
 _REDUCTION = 4  # of the channels inside a bottleneck
 
@@ -62,7 +63,7 @@ class Exit(nn.Module):
 
     def features(self, activation: Tensor) -> Tensor:
         """(N, features)."""
-        return _pooled(self.bottleneck(activation))
+        return pooled(self.bottleneck(activation))
 
     def forward(self, activation: Tensor) -> Tensor:
         """Logits (N, classes)."""
@@ -95,7 +96,7 @@ class MultiExit(nn.Module):
                 features.append(early.features(x))
                 logits.append(early.classifier(features[-1]))
         deepest = self.parts[-1](x)
-        return ([*logits, deepest], [*features, _pooled(x)]) if all_exits else deepest
+        return ([*logits, deepest], [*features, pooled(x)]) if all_exits else deepest
 
 
 def attach(model: nn.Module, layers: Sequence[str], image: Tensor) -> MultiExit:
@@ -133,7 +134,7 @@ def attach(model: nn.Module, layers: Sequence[str], image: Tensor) -> MultiExit:
         if activation.dim() not in (2, 4):
             raise ValueError(f"layer {layer!r} must give (N, C, H, W) or (N, C), got {tuple(activation.shape)}")
         stride = max(min(activation.shape[2:], default=1) // smallest, 1)
-        exits.append(Exit(activation, _pooled(x).shape[1], classes, stride).to(x.device, x.dtype))
+        exits.append(Exit(activation, pooled(x).shape[1], classes, stride).to(x.device, x.dtype))
     return MultiExit(model, parts, exits).train(model.training)
 
 
@@ -150,11 +151,6 @@ def _smallest_side(parts: Sequence[fx.GraphModule], image: Tensor) -> int:
         with watching.watching(part, names, note):
             x = part(x)
     return min(sides[1:], default=1)
-
-
-def _pooled(activation: Tensor) -> Tensor:
-    """(N, C): the mean over the places of a map."""
-    return activation.flatten(2).mean(2) if activation.dim() > 2 else activation
 
 
 def loss(
@@ -296,10 +292,7 @@ def deploy(model: MultiExit, exit: int | None = None) -> nn.Module:
         If there is no such exit.
     """
     if exit is None:
-        plain = copy.deepcopy(model.architecture[0])
-        state = {name: tensor for part in model.parts for name, tensor in part.state_dict().items()}
-        plain.load_state_dict(state, strict=False)  # what never ran, the parts do not have
-        return plain.to(next(model.parameters()).device).eval()
+        return join(model.architecture[0], model.parts)
     if not 0 <= exit < len(model.exits):
         raise ValueError(f"exit must be in [0, {len(model.exits)}) or None for the deepest, got {exit}")
     return copy.deepcopy(nn.Sequential(*model.parts[: exit + 1], model.exits[exit])).eval()

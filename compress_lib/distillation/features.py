@@ -81,6 +81,11 @@ def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     raise ValueError(f"layer {layer!r} is not called when the model runs")
 
 
+def pooled(activation: Tensor) -> Tensor:
+    """(N, C): the mean over the places of a map; what has no places stays as it is."""
+    return activation.flatten(2).mean(2) if activation.dim() > 2 else activation
+
+
 def _tensor(name: str, output: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {name!r} must return a tensor, got {type(output).__name__}")

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress_lib import checks
+from compress_lib.distillation.features import pooled
 from compress_lib.distillation.logits import distillation_loss
 from compress_lib.distillation.teachers import Annealed, evaluating, precise
-from compress_lib.network.splitting import split
+from compress_lib.network.splitting import join, split
 
 
 class Gate(nn.Module):
@@ -44,8 +45,7 @@ class Gate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, branches), each row of sum 1, from (N, channels, …)."""
-        pooled = features.flatten(2).mean(2) if features.dim() > 2 else features
-        return self.norm(self.linear(pooled)).relu().softmax(1)
+        return self.norm(self.linear(pooled(features))).relu().softmax(1)
 
 
 class MultiBranch(nn.Module):
@@ -235,7 +235,4 @@ def deploy(model: MultiBranch) -> nn.Module:
     -------
     nn.Module
     """
-    plain = copy.deepcopy(model.architecture[0])
-    # What never ran, the parts do not have.
-    plain.load_state_dict({**model.trunk.state_dict(), **model.branches[0].state_dict()}, strict=False)
-    return plain.to(next(model.parameters()).device).eval()
+    return join(model.architecture[0], [model.trunk, model.branches[0]])

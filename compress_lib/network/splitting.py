@@ -1,7 +1,8 @@
 """Cutting a network behind named layers into parts that run one after another. Chapter 12."""
 
+import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import fx, nn
@@ -57,6 +58,22 @@ def split(model: nn.Module, layers: Sequence[str], *, classifier: bool = False) 
         _check(graph, nodes, place)
     bounds = [-1, *places, len(nodes) - 1]
     return [_part(graph, nodes, start, end) for start, end in itertools.pairwise(bounds)]
+
+
+def join(network: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
+    """A copy of ``network`` with the weights of its parts, in evaluation mode, on the device of the parts.
+
+    Parameters
+    ----------
+    network : nn.Module
+        What was `split`; left as it is.
+    parts : iterable of nn.Module
+        What `split` gave, trained since.
+    """
+    joined = copy.deepcopy(network)
+    state = {name: tensor for part in parts for name, tensor in part.state_dict().items()}
+    joined.load_state_dict(state, strict=False)  # what never ran, the parts do not have
+    return joined.to(next(iter(state.values())).device).eval()
 
 
 def _text(graph: fx.GraphModule) -> list[tuple]:
