@@ -7,7 +7,8 @@ Accelerate: the same call runs on one CPU, one GPU, or many machines. Chapters 0
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from compress_lib.progress import progress_bar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accuracy", "channels_last", "cross_entropy", "fit", "predict", "random_crop_flip"]
+__all__ = ["accuracy", "channels_last", "cross_entropy", "evaluating", "fit", "predict", "random_crop_flip"]
 
 Objective = Callable[[nn.Module, Tensor, Any], Tensor]
 
@@ -141,13 +142,22 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     if len(images) == 0:
         raise ValueError("images is empty")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         batches = (channels_last(as_input(batch.to(device))) for batch in images.split(batch_size))
         return torch.cat([model(batch).cpu() for batch in batches])
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """While the block runs, the models are in evaluation mode; then each of their modules has its own mode again."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:

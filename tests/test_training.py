@@ -142,6 +142,16 @@ def test_convolutions_get_their_channels_innermost_and_give_them_so(channels):
     assert torch.equal(training.channels_last(images[0]), images[0])
 
 
+def test_predicting_leaves_each_module_in_its_mode():
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
+    model[1].eval()  # as whoever trains with fixed normalizations has it
+    training.predict(model, torch.randn(3, 1, 2, 2))
+    assert [module.training for module in model] == [True, False, True, True] and model.training
+    with pytest.raises(RuntimeError):
+        training.predict(model, torch.randn(3, 1, 5, 5))
+    assert [module.training for module in model] == [True, False, True, True]
+
+
 def test_objective_is_what_is_minimized(fashion):
     def pull_to_one(model, images, labels):
         return sum((p - 1).square().sum() for p in model.parameters())

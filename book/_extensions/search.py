@@ -17,7 +17,7 @@ from references import labels
 FOLDER = "_pagefind"
 NOT_TEXT = (
     "script, style, svg, annotation, button, .headerlink, .highlight, .prev-next-area, .book-search, table.measured, "
-    "table.dataframe, dl.glossary"  # whose entries are found one by one
+    "table.dataframe, #further-reading, dl.glossary"  # whose entries are found one by one
 )
 NO_PAGES = ("search", "genindex", "404", "index")
 LISTS = dict.fromkeys(["book/ledger", "book/bibliography", "book/execution-status"], ("book", 0.5))

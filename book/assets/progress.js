@@ -102,13 +102,19 @@
     return make("span", { className: "progress-marks", title: inWords(record) }, ...rings, words);
   }
 
+  function help() {
+    const href = `${document.documentElement.dataset.content_root ?? "./"}book/how-to-read.html#remembered`;
+    return make("p", { className: "progress-help" }, make("a", { href }, "What the rings mean"));
+  }
+
   function show() {
     const records = all();
-    for (const old of parts(".progress-marks")) old.remove();
+    for (const old of parts(".progress-marks, .progress-help")) old.remove();
     for (const link of parts(".bd-docs-nav a")) {
       const theirs = records[chapterOf(link.pathname)];
       if (theirs && inWords(theirs)) link.append(marks(theirs));
     }
+    if (parts(".progress-marks").length) document.querySelector(".bd-docs-nav")?.append(help());
     if (panel) remember(records);
   }
 
@@ -119,6 +125,7 @@
   const button = make("button", { type: "button", className: "quiet-button" }, "Clear");
   panel?.append(said, list, button);
   button.addEventListener("click", () => {
+    if (!confirm("Clear all that this browser remembers of your reading? It cannot be brought back.")) return;
     clear();
     said.focus(); // the button is gone
   });

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from compress_lib import checks, training
 from compress_lib.distillation import features, teachers
 from compress_lib.distillation.logits import distillation_loss
-from compress_lib.distillation.teachers import Annealed, evaluating, precise
+from compress_lib.distillation.teachers import Annealed, precise
 from compress_lib.network import watching
 
 
@@ -184,7 +184,7 @@ def pretrain(
     """
     frozen = teachers.frozen(teacher)
     batch = next(watching.batches(student, images[:2], 2))
-    with evaluating(student), torch.random.fork_rng(devices=[]):
+    with training.evaluating(student), torch.random.fork_rng(devices=[]):
         guided = features.up_to(student, student_layer, batch)
         with torch.no_grad():
             hint = features.up_to(frozen.to(batch.device), teacher_layer, batch)

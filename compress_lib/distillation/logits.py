@@ -126,9 +126,8 @@ def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, 
         If ``teacher`` is no module and no sequence of modules, or the teachers have different numbers of classes.
     """
     models = teachers.as_teachers(teacher)
-    with teachers.evaluating(*models):
-        # A copy is no inference tensor, so that a loss may keep it for its gradient.
-        logits = [training.predict(model, images, batch_size=batch_size).clone() for model in models]
+    # A copy is no inference tensor, so that a loss may keep it for its gradient.
+    logits = [training.predict(model, images, batch_size=batch_size).clone() for model in models]
     return teachers.joined(logits, isinstance(teacher, nn.Module))
 
 

@@ -5,26 +5,12 @@ augmentation needs. Without one they read its logits from the targets: where not
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 Targets = Tensor | tuple[Tensor, ...]
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """While the block runs, the models are in evaluation mode; then each of their modules has its own mode again."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def precise(tensor: Tensor) -> Tensor:

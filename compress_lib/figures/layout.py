@@ -12,17 +12,17 @@ from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
+from compress_lib.figures.line_labels import line_labels
 from compress_lib.figures.phone import has_numbers, rearranged
 from compress_lib.figures.ticks import in_lines, readable_numbers, thinned
 
-__all__ = ["LINE_LABEL", "PAGE", "PHONE", "laid_out"]
+__all__ = ["PAGE", "PHONE", "laid_out"]
 
 # Inches of 96 CSS pixels: a column of text, and what a phone of 390 pixels has for it.
 PAGE = 7.2
 PHONE = 3.65
 MANY = 500  # points: so many are stored as a picture
 GAP = 6  # points between an axis and the text above it
-LINE_LABEL = "line-label"  # gid of the labels that `label_lines` makes
 
 
 def laid_out(figure: Figure, width: float) -> Figure:
@@ -44,16 +44,14 @@ def laid_out(figure: Figure, width: float) -> Figure:
     titles = {axis: axis.set_title(axis.get_title("left"), loc="left", pad=pad) for axis in figure.axes}
     headline = figure.suptitle(figure.get_suptitle(), x=0.01, ha="left") if figure.get_suptitle() else None
     figure.draw_without_rendering()
+    figure.set_figheight(figure.get_figheight() * max(map(_crowding, figure.axes), default=1))
+    figure.draw_without_rendering()
 
     for axis, name in names.items():
         _flush_left(axis, titles[axis], name)
     for axis in figure.axes:
         thinned(axis)
-        room = _right_edge(axis, figure)
-        for text in (titles[axis], names.get(axis)):
-            if text is not None:
-                _break(text, room - text.get_window_extent().x0)
-        _break(axis.xaxis.label, room - axis.get_window_extent().x0)
+        _break_names(axis, [text for text in (titles[axis], names.get(axis)) if text is not None])
     if headline is not None:
         _break(headline, 72 * figure.get_figwidth())
     figure.draw_without_rendering()
@@ -111,12 +109,28 @@ def _flush_left(axis: Axes, title: Text, name: Annotation) -> None:
     title.set_x((left - box.x0) / box.width)
 
 
-def _right_edge(axis: Axes, figure: Figure) -> float:
+def _crowding(axis: Axes) -> float:
+    """How many times as far apart the names of the rows must be, so that none lies over the next."""
+    boxes = [label.get_window_extent() for label in axis.get_yticklabels() if label.get_visible() and label.get_text()]
+    boxes.sort(key=lambda box: box.y0 + box.y1)
+    return max([1, *((a.height + b.height) / (b.y0 + b.y1 - a.y0 - a.y1) for a, b in itertools.pairwise(boxes))])
+
+
+def _right_edge(axis: Axes) -> float:
     """Where the next panel begins, or the figure ends."""
     box = axis.get_window_extent()
-    others = (other.get_window_extent() for other in figure.axes)
+    others = (other.get_window_extent() for other in axis.figure.axes)
     beside = (each.x0 - GAP for each in others if each.x0 > box.x0 + 1 and each.y0 < box.y1 and each.y1 > box.y0)
-    return min(beside, default=figure.bbox.x1)
+    return min(beside, default=axis.figure.bbox.x1)
+
+
+def _break_names(axis: Axes, above: Sequence[Text]) -> None:
+    """Those above an axis go on to the right, the one below it to both sides."""
+    right = _right_edge(axis)
+    for text in above:
+        _break(text, right - text.get_window_extent().x0)
+    middle = float(np.mean(axis.get_window_extent().intervalx))
+    _break(axis.xaxis.label, 2 * min(middle, right - middle))
 
 
 def _break(text: Text, room: float) -> None:
@@ -128,7 +142,7 @@ def _break(text: Text, room: float) -> None:
 
 def _spread(axis: Axes) -> None:
     """Move the labels of lines apart where they would lie over each other, as little as possible in all."""
-    labels = [each for each in axis.texts if isinstance(each, Annotation) and each.get_gid() == LINE_LABEL]
+    labels = line_labels(axis)
     boxes = {label: label.get_window_extent() for label in labels}
     labels.sort(key=lambda label: boxes[label].y0 + boxes[label].y1)
     middles = [(boxes[label].y0 + boxes[label].y1) / 2 for label in labels]

@@ -5,6 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from compress_lib.figures.line_labels import label_as
 from compress_lib.figures.ticks import in_lines
 
 __all__ = ["has_numbers", "rearranged"]
@@ -49,11 +50,13 @@ def _regrid(figure: Figure, rows: int, columns: int) -> None:
 
 
 def _say_what_was_shared(axis: Axes) -> None:
-    """Numbers and names that a panel took from the one beside it."""
+    """Numbers and names that a panel took from the ones beside it."""
     axis.tick_params(labelleft=True, labelbottom=True)
     beside_x, beside_y = axis.get_shared_x_axes().get_siblings(axis), axis.get_shared_y_axes().get_siblings(axis)
     axis.set_xlabel(axis.get_xlabel() or max(other.get_xlabel() for other in beside_x))
     axis.set_ylabel(axis.get_ylabel() or max(other.get_ylabel() for other in beside_y))
+    for other in beside_y:
+        label_as(axis, other)
 
 
 def _short_names(axis: Axes) -> None:

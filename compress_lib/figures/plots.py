@@ -8,13 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 
-from compress_lib.figures.layout import LINE_LABEL
 from compress_lib.figures.palette import BLUE, GROUND, INK, ORANGE, SOFT, TINT
 from compress_lib.figures.ticks import in_lines
 
-__all__ = ["dot_plot", "label_lines", "matrix"]
-
-LABEL_WIDTH = 18  # letters
+__all__ = ["dot_plot", "matrix"]
 
 
 def dot_plot(
@@ -97,25 +94,6 @@ def dot_plot(
             ha="center", va="bottom", fontsize=9,
         )  # fmt: skip
     return axis
-
-
-def label_lines(axis: Axes) -> None:
-    """Write the name of each line at its right end, in its color; this takes the place of a legend.
-
-    Raises
-    ------
-    ValueError
-        If no line of the axis has a label.
-    """
-    lines = {str(line.get_label()): line for line in axis.lines if not str(line.get_label()).startswith("_")}
-    if not lines:
-        raise ValueError("no line of this axis has a label")
-    for name, line in lines.items():
-        x, y = np.asarray(line.get_xydata())[-1]
-        axis.annotate(
-            in_lines(name, LABEL_WIDTH), (x, y), (8, 0), textcoords="offset points", va="center",
-            color=line.get_color(), gid=LINE_LABEL, annotation_clip=False,
-        )  # fmt: skip
 
 
 def matrix(

@@ -18,9 +18,10 @@ def find(model: nn.Module, name: str) -> nn.Module:
     ValueError
         If the model has no such layer; the message has the names that are most like it.
     """
-    layers = dict(model.named_modules(remove_duplicate=False))
-    if name in layers:
-        return layers[name]
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        layers = [layer for layer, _ in model.named_modules(remove_duplicate=False)]
     like = difflib.get_close_matches(str(name), layers, n=5, cutoff=0.0)
     raise ValueError(f"{type(model).__name__} has no layer {name!r}; the names most like it are {like}")
 

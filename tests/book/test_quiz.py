@@ -132,7 +132,15 @@ def test_all_of_it_can_be_cleared(reader):
     reader.go(HOW_TO_READ)
     assert "Chapter 2: 1 of 4 questions answered" in reader.remembered() and "Explorers: 1 guess" in reader.remembered()
     assert reader.progress()
-    reader.page.get_by_role("button", name="Clear").press("Enter")
+    rings = reader.page.get_by_role("link", name="What the rings mean")
+    assert rings.evaluate("(a) => a.href").endswith(f"{HOW_TO_READ}#remembered")
+    clear = reader.page.get_by_role("button", name="Clear")
+    reader.page.once("dialog", lambda dialog: dialog.dismiss())
+    clear.press("Enter")
+    assert reader.progress() and "Explorers: 1 guess" in reader.remembered()
+    reader.page.once("dialog", lambda dialog: dialog.accept())
+    clear.press("Enter")
+    assert not rings.count()
     assert reader.remembered() == ["This browser remembers nothing of your reading."]
     assert reader.page.evaluate("document.activeElement.role") == "status" and reader.progress() is None
     left = reader.page.evaluate("Object.keys(localStorage)")

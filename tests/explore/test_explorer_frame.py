@@ -76,7 +76,7 @@ def test_a_guess_unlocks_the_controls_and_stands_beside_the_truth(opened):
     shown = float(page.locator("[data-result=sparsity]").get_attribute("value"))
     assert 0.9 < shown < 1
     said = page.locator(".ex-dock .ex-notice").inner_text()  # where the reader's hand is
-    assert f"You said 12.5\u00a0%. It is {100 * shown:.1f}\u00a0%." in said
+    assert f"You said 12.5\u00a0%. The answer is {100 * shown:.1f}\u00a0%." in said
     page.get_by_role("button", name="Close this message").click()
     assert page.locator(".ex-notice").is_hidden()
     assert page.evaluate("document.activeElement.name") == "k"
@@ -120,7 +120,7 @@ def test_a_choice_and_an_order_are_pressed(opened):
         asking({"question": "Which is smallest?", "kind": "choice", "options": forms, "answer": 2}), locked=True
     )
     page.get_by_role("button", name="CSR").click()
-    assert "You said “CSR”. It is “bit mask”." in page.locator(".ex-notice").inner_text()
+    assert "You said “CSR”. The answer is “bit mask”." in page.locator(".ex-notice").inner_text()
     question = {"question": "From small to large?", "kind": "order", "options": forms, "answer": [2, 1, 0]}
     page = opened(asking(question), locked=True)
     press = lambda name: page.get_by_role("button", name=re.compile(f"{name}$")).click()
@@ -130,7 +130,7 @@ def test_a_choice_and_an_order_are_pressed(opened):
     press("CSR")
     press("dense")
     press("Guess")
-    assert "You said bit mask, CSR, dense, and so it is." in page.locator(".ex-notice").inner_text()
+    assert "You said bit mask, CSR, dense, which is right." in page.locator(".ex-notice").inner_text()
 
 
 def test_the_question_can_be_skipped_and_nothing_moves(opened):
@@ -160,7 +160,7 @@ def test_the_question_of_every_module_has_an_answer_that_a_reader_can_give(opene
             field.fill("1")
             field.press("Enter")
             said = page.locator(".ex-notice").inner_text()
-            assert re.search(r"You said .*1.*(It is .*\d|so it is)", said), said
+            assert re.search(r"You said .*1.*(The answer is .*\d|which is right)", said), said
         else:
             for option in question.locator(".ex-guess button").all():
                 option.click()

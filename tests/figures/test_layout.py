@@ -9,6 +9,7 @@ from drawing import SVG, drawings, everything, svg, texts
 from matplotlib import pyplot as plt
 from scipy.optimize import minimize
 
+from compress_lib import figures
 from compress_lib.figures.layout import PAGE, PHONE, apart, laid_out
 from compress_lib.figures.ticks import Numbers, Powers
 
@@ -115,3 +116,39 @@ def test_names_of_ticks_that_touch_are_thinned():
     kept = [label.get_text() for label in laid_out(figure, PHONE).axes[0].get_xticklabels()]
     assert kept == ["0 thousand", "4 thousand", "8 thousand"]
     assert len(axis.get_xticks()) == 10
+
+
+def test_a_long_name_below_a_narrow_axis_is_broken_and_not_cut():
+    figure, axis = plt.subplots()
+    axis.plot([0, 1], [0, 1], label="a line with a name")
+    axis.set(xlabel="fraction of filters removed from every layer")
+    figures.label_lines(axis)
+    phone = laid_out(figure, PHONE)
+    name = phone.axes[0].xaxis.label
+    assert "\n" in name.get_text()
+    assert name.get_window_extent().x0 >= 0 and name.get_window_extent().x1 <= phone.bbox.x1
+
+
+def test_rows_with_names_of_several_lines_keep_apart():
+    rows = {f"a name of row {i} that takes several lines": i for i in range(8)}
+    for columns in (1, 2):
+        figure, axes = plt.subplots(1, columns, figsize=(7.2, 3.2), sharey=True, squeeze=False)
+        for axis in axes[0]:
+            figures.dot_plot(rows, "times as fast", axis=axis)
+        for axis in laid_out(figure, PHONE).axes:
+            boxes = [label.get_window_extent() for label in axis.get_yticklabels()]
+            spans = sorted((box.intervaly for box in boxes), key=tuple)
+            assert all(below[1] <= above[0] + 0.5 for below, above in itertools.pairwise(spans))
+
+
+def test_below_each_other_each_panel_names_its_lines():
+    figure, axes = plt.subplots(1, 2, sharey=True)
+    for axis in axes:
+        axis.plot([0, 1], [0, 1], label="rising")
+        axis.plot([0, 1], [1, 0], label="falling")
+    figures.label_lines(axes[1])
+    named = [
+        [[text.get_text() for text in axis.texts] for axis in laid_out(figure, width).axes] for width in (PAGE, PHONE)
+    ]
+    assert named[0][0] == [] and {"rising", "falling"} <= {*named[0][1]}
+    assert all({"rising", "falling"} <= {*names} for names in named[1])

@@ -93,7 +93,8 @@ function frame(chart, width, [x0, x1], [y0, y1]) {
   const y = (v) => box.bottom - ((v - y0) / (y1 - y0)) * (box.bottom - box.top);
   const across = ticks(x0, x1, Math.max(2, Math.min(9, Math.floor((box.right - box.left) / (chart.x.whole ? 44 : 62)))), chart.x.whole);
   let body = up.map(([v, text]) => `<line class="ex-rule" x1="${box.left}" x2="${box.right}" y1="${y(v)}" y2="${y(v)}"/><text class="ex-tick" text-anchor="end" x="${box.left - 7}" y="${y(v) + 4}">${text}</text>`).join("");
-  body += across.map((v) => `<line class="ex-axis" x1="${x(v)}" x2="${x(v)}" y1="${box.bottom}" y2="${box.bottom + 4}"/><text class="ex-tick" text-anchor="middle" x="${x(v)}" y="${box.bottom + 18}">${tick(v, chart.x.format)}</text>`).join("");
+  const inside = (v, text) => Math.min(x(v), width - breadth(text) / 2); // the last number is not cut
+  body += across.map((v) => [v, tick(v, chart.x.format)]).map(([v, text]) => `<line class="ex-axis" x1="${x(v)}" x2="${x(v)}" y1="${box.bottom}" y2="${box.bottom + 4}"/><text class="ex-tick" text-anchor="middle" x="${inside(v, text)}" y="${box.bottom + 18}">${text}</text>`).join("");
   body += `<line class="ex-axis" x1="${box.left}" x2="${box.right}" y1="${box.bottom}" y2="${box.bottom}"/>`;
   body += `<text class="ex-label" x="0" y="13">${escape(chart.y.label)}</text>`;
   body += `<text class="ex-label" text-anchor="end" x="${box.right}" y="${height - 5}">${escape(chart.x.label)}</text>`;

@@ -91,7 +91,7 @@ function predicting({ asked, name, at, write, plain, isPercent, unlock }) {
   function reveal() {
     const right = truth();
     const shown = asked.result ? right * scale : right;
-    return same(guess, right) ? `You said ${inWords(guess)}, and so it is.` : `You said ${inWords(guess)}. It is ${inWords(shown)}.`;
+    return same(guess, right) ? `You said ${inWords(guess)}, which is right.` : `You said ${inWords(guess)}. The answer is ${inWords(shown)}.`;
   }
   function commit(answer) {
     guess = answer;

@@ -16,6 +16,7 @@ from compress_lib.data import as_input
 from compress_lib.quantization.integer import affine, observers
 from compress_lib.quantization.integer.observers import Observer
 from compress_lib.quantization.integer.qparams import QParams
+from compress_lib.training import evaluating
 
 WEIGHT_RANGES = ("min_max", "mse")
 
@@ -215,9 +216,7 @@ def calibrate(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> N
     quantizers = [module for module in network.modules() if isinstance(module, ActivationQuantizer)]
     for quantizer in quantizers:
         quantizer.state = "calibrate"
-    training = network.training
-    network.eval()
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         for batch in images.split(batch_size):
             network(as_input(batch))
         for quantizer in quantizers:
@@ -226,4 +225,3 @@ def calibrate(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> N
         for module in network.modules():
             if isinstance(module, FakeQuantizedLayer):
                 module.weight_quantizer.fit(module.layer.weight)
-    network.train(training)
