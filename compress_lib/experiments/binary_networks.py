@@ -10,21 +10,24 @@ with random signs the accuracy of the real weights behind them is noted, too.
 
 import argparse
 import copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compress_lib import ledger, ops, training
 from compress_lib.binary import binaryconnect, conversion
+from compress_lib.container.budget import Budget
 from compress_lib.experiments import harness
 from compress_lib.models.block_cnn import ORDERS, block_cnn
 
 COMMAND = "binarize"
 
 MODEL = "block-cnn"
+# How weights behind signs are trained: they stay in [−1, 1], and nothing else draws them to 0.
+SIGNS: dict[str, Any] = {"weight_decay": 0.0, "after_step": binaryconnect.clip}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +79,7 @@ def measure(
     length = {"epochs": epochs, "images": images, "lr": lr}
     used = options | ({"bits": bits} if method == "multibit" else {}) | length
     recipe = used | harness.TRAINING
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        dense = block_cnn(**options)
+    dense = fresh(seed, **options)
     settings: dict[str, Any] = {"method": method} | ({"bits": bits} if method == "multibit" else {})
     trained = conversion.convert(dense, **settings)
     work.mkdir(parents=True, exist_ok=True)
@@ -90,13 +91,8 @@ def measure(
         return training.fit(network, *chosen, seed=seed, checkpoint=checkpoint, **settings)
 
     fit(dense, "float")
-    history = fit(trained, "".join(map(str, settings.values())), weight_decay=0.0, after_step=binaryconnect.clip)
-    deployed = conversion.deploy(trained)
-    logits = partial(training.predict, images=test[0])
-    if not logits(deployed).equal(logits(trained)):
-        raise RuntimeError(f"the packed form of {method} has other logits than its train form")
-    metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
-    restored, budget = harness.through_file(deployed, test[0], architecture=MODEL, metadata=metadata)
+    history = fit(trained, "".join(map(str, settings.values())), **SIGNS)
+    restored, budget = through_file(trained, settings, options, test[0])
     details = {"backend": ops.backend(), "history": history, "budget": [vars(layer) for layer in budget.rows]}
     if method == "binaryconnect-stochastic":
         details["accuracy_of_real_weights"] = training.accuracy(_with_real_weights(trained), *test)
@@ -115,6 +111,34 @@ def measure(
             "command": f"python -m compress_lib binarize {method} {harness.flags(used)} --seeds {seed}",
         }
     )
+
+
+def fresh(seed: int, **options: Any) -> nn.Module:
+    """`compress_lib.models.block_cnn` with the first weights that the seed draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return block_cnn(**options)
+
+
+def through_file(trained: nn.Module, settings: dict, options: dict, images: Tensor) -> tuple[nn.Module, Budget]:
+    """Pack a trained network, and take it through a file.
+
+    Parameters
+    ----------
+    trained : the train form.
+    settings : of `compress_lib.binary.conversion.convert`.
+    options : of `compress_lib.models.block_cnn`.
+    images : of the test set; on them all three forms must have the same logits.
+
+    Raises
+    ------
+    RuntimeError : they differ in one bit.
+    """
+    deployed = conversion.deploy(trained)
+    if not training.predict(deployed, images).equal(training.predict(trained, images)):
+        raise RuntimeError(f"the packed form of {settings['method']} has other logits than its train form")
+    metadata = {"options": options, "form": {"kind": "binary", "settings": settings}}
+    return harness.through_file(deployed, images, architecture=MODEL, metadata=metadata)
 
 
 def _with_real_weights(trained):

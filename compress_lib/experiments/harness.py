@@ -103,13 +103,19 @@ def compare(dense: nn.Module, smaller: nn.Module, test: Images, *, counted: nn.M
 
 def quality_and_size(dense: nn.Module, smaller: nn.Module, test: Images, *, counted: nn.Module | None = None) -> dict:
     """What `compare` gives, without the latency."""
-    shape = tuple(test[0].shape[1:])
-    counts = [cost.count(network, shape) for network in (dense, smaller if counted is None else counted)]
-    uncounted = sorted({operation for count in counts for operation in count.uncounted})
     return {
         "test_images": len(test[0]),
         "accuracy_before": training.accuracy(dense, *test),
         "accuracy_after": training.accuracy(smaller, *test),
+        **size(dense, smaller, tuple(test[0].shape[1:]), counted=counted),
+    }
+
+
+def size(dense: nn.Module, smaller: nn.Module, shape: tuple[int, ...], *, counted: nn.Module | None = None) -> dict:
+    """Of what `compare` gives, the bytes on disk and the multiply–adds for an image of this shape, ``(C, H, W)``."""
+    counts = [cost.count(network, shape) for network in (dense, smaller if counted is None else counted)]
+    uncounted = sorted({operation for count in counts for operation in count.uncounted})
+    return {
         "nbytes_before": cost.nbytes_on_disk(dense),
         "nbytes_after": cost.nbytes_on_disk(smaller),
         "macs_before": counts[0].macs,

@@ -5,6 +5,9 @@ model with its sparse linear layers stored and multiplied in CSR.
 """
 
 import argparse
+from typing import Any
+
+from torch import Tensor, nn
 
 from compress_lib import ledger, training
 from compress_lib.experiments import harness
@@ -12,6 +15,7 @@ from compress_lib.models import zoo
 from compress_lib.network import masks
 from compress_lib.pruning.weights import csr, magnitude
 from compress_lib.pruning.weights.schedule import sparsity_schedule
+from compress_lib.report import Report
 
 COMMAND = "prune"
 
@@ -68,12 +72,7 @@ def measure(
     dense = zoo.load(name)
     one_shot, _ = magnitude.prune(dense, {layer: 1 - kept for layer, kept in keep.items()}, scope="layer")
 
-    steps = {layer: sparsity_schedule(1 - kept, rounds) for layer, kept in keep.items()}
-    model, history = dense, []
-    for t in range(rounds):
-        sparsity = {layer: values[t] for layer, values in steps.items()}
-        model, report = magnitude.prune(model, sparsity, scope="layer")
-        history += training.fit(model, *train, seed=seed * 1000 + t, **harness.fit_settings(recipe))
+    model, report, history = prune_and_retrain(dense, keep, rounds, *train, seed=seed, **harness.fit_settings(recipe))
     sparse, converted = csr.deploy(masks.deploy(model))
 
     compared = harness.compare(dense, sparse, test)
@@ -101,6 +100,30 @@ def measure(
             "command": f"python -m compress_lib prune {name} {flags}",
         }
     )
+
+
+def prune_and_retrain(
+    dense: nn.Module, keep: dict[str, float], rounds: int, images: Tensor, targets: Any, *, seed: int, **options: Any
+) -> tuple[nn.Module, Report, list[dict]]:
+    """Prune by magnitude and train on, ``rounds`` times; the kept fraction falls by the same factor each time.
+
+    Parameters
+    ----------
+    dense, keep, rounds, seed : as for `measure`.
+    images, targets, options : as for `compress_lib.training.fit`.
+
+    Returns
+    -------
+    (nn.Module, Report, list of dict)
+        The network with its masks, the report of the last pruning, and the history of all rounds.
+    """
+    steps = {layer: sparsity_schedule(1 - kept, rounds) for layer, kept in keep.items()}
+    model, history = dense, []
+    for t in range(rounds):
+        sparsity = {layer: values[t] for layer, values in steps.items()}
+        model, report = magnitude.prune(model, sparsity, scope="layer")
+        history += training.fit(model, images, targets, seed=seed * 1000 + t, **options)
+    return model, report, history
 
 
 def keep_fractions(name: str, pairs: list[str] | None) -> dict[str, float]:

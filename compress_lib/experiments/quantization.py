@@ -9,9 +9,10 @@ import argparse
 from pathlib import Path
 from typing import Any, cast
 
-from torch import fx
+from torch import Tensor, fx, nn
 
 from compress_lib import ledger
+from compress_lib.container.budget import Budget
 from compress_lib.experiments import harness
 from compress_lib.models import zoo
 from compress_lib.quantization.integer import agreement, fixed_point, ptq, qat
@@ -108,8 +109,7 @@ def measure(
             # Moving averages are no part of a checkpoint: such a run starts again.
             checkpoint=None if range == "moving_average" else work / ("-".join(map(str, parts)) + ".pt"),
         )  # fmt: skip
-    form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *test[0].shape[1:]]}
-    restored, budget = harness.through_file(deployed, test[0], architecture=name, metadata={"form": form})
+    restored, budget = through_file(deployed, name, test[0])
     details: dict[str, Any] = {
         "layers": [vars(layer) for layer in report.rows],
         "float32": report.skipped,
@@ -136,6 +136,12 @@ def measure(
             "command": f"python -m compress_lib quantize {name} {method} {flags} --seeds {seed}",
         }
     )
+
+
+def through_file(deployed: fx.GraphModule, name: str, images: Tensor) -> tuple[nn.Module, Budget]:
+    """`harness.through_file` of a quantized network of the architecture ``name``; the images are those of the test."""
+    form = {"kind": "int8", "settings": deployed.meta["settings"], "example_shape": [1, *images.shape[1:]]}
+    return harness.through_file(deployed, images, architecture=name, metadata={"form": form})
 
 
 # Of activations and of weights: what loses least on the whole. Training makes up for weights that were clipped.

@@ -1,4 +1,4 @@
-"""Residual networks for small images: ResNet-20, 32, 56, 110 with widths 16-32-64.
+"""Residual networks for small images: ResNet-20, 32, 56, 110 with widths 16-32-64, or narrower ones.
 
 He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016, arXiv 1512.03385, §4.2. Chapter 01.
 """
@@ -56,23 +56,32 @@ class ResNet(nn.Module):
     depth : 6n + 2 layers, n blocks a stage (20, 32, 56, 110, …).
     num_classes, in_channels : the task.
     shortcut : "A" pads with zeros and has no parameters, "B" projects with a 1×1 convolution.
+    width : channels of the stem and of the first stage; the next stages have twice and four times as many.
     """
 
     def __init__(
-        self, depth: int, num_classes: int = 10, in_channels: int = 3, shortcut: Literal["A", "B"] = "B"
+        self,
+        depth: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        shortcut: Literal["A", "B"] = "B",
+        *,
+        width: int = 16,
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth={depth} is not 6n + 2 with n ≥ 1 (8, 14, 20, 26, 32, …)")
         if shortcut not in ("A", "B"):
             raise ValueError(f"shortcut={shortcut!r} is neither 'A' (zero padding) nor 'B' (projection)")
+        if width < 1:
+            raise ValueError(f"width={width} is not a positive number of channels")
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.stage1 = self._stage(16, 16, blocks, 1, shortcut)
-        self.stage2 = self._stage(16, 32, blocks, 2, shortcut)
-        self.stage3 = self._stage(32, 64, blocks, 2, shortcut)
-        self.fc = nn.Linear(64, num_classes)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stage1 = self._stage(width, width, blocks, 1, shortcut)
+        self.stage2 = self._stage(width, 2 * width, blocks, 2, shortcut)
+        self.stage3 = self._stage(2 * width, 4 * width, blocks, 2, shortcut)
+        self.fc = nn.Linear(4 * width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -45,6 +45,18 @@ def test_vgg_small_by_hand():
     assert parameters(vgg_small()) == convolutions + normalization + classifier == 146_586
 
 
+def test_narrow_resnet_8_by_hand():
+    width = 8
+    stem = 9 * width + 2 * width
+    first = 2 * (9 * width**2 + 2 * width)
+    # A widening block has two convolutions and a projection, each with its normalization.
+    second, third = (9 * c * (c // 2) + 9 * c * c + c * (c // 2) + 3 * 2 * c for c in (2 * width, 4 * width))
+    classifier = (4 * width + 1) * 10
+    counted = parameters(resnet.ResNet(8, in_channels=1, width=width))
+    assert counted == stem + first + second + third + classifier == 19_810
+    assert resnet.ResNet(8, width=3)(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_baseline_maps_images_to_ten_logits(name):
     assert build(name).eval()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
@@ -70,6 +82,8 @@ def test_refuses_bad_arguments():
         resnet.ResNet(21)
     with pytest.raises(ValueError, match="shortcut='C'"):
         resnet.resnet_20(shortcut="C")
+    with pytest.raises(ValueError, match="width=0"):
+        resnet.ResNet(8, width=0)
     with pytest.raises(ValueError, match="image_size=4"):
         VGG(((8,),) * 3, 8, 10, 1, 4)
     with pytest.raises(ValueError, match="name='lenet' is not in the zoo.*lenet-5"):

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from compress_lib.quantization.integer import conversion, dsq, fake_quant, ptq
 from compress_lib.quantization.integer.conversion import Bits
 from compress_lib.quantization.integer.ptq import QuantizationReport
-from compress_lib.training import fit
+from compress_lib.training import Objective, cross_entropy, fit
 
 METHODS = ("ste", "dsq")
 
@@ -30,7 +30,7 @@ METHODS = ("ste", "dsq")
 def train(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | tuple[Tensor, ...],
     *,
     epochs: int,
     seed: int,
@@ -45,6 +45,7 @@ def train(
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     augment: bool = False,
+    objective: Objective = cross_entropy,
     after_epoch: Callable[[int, nn.Module], dict] | None = None,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
@@ -55,7 +56,7 @@ def train(
     ----------
     model : nn.Module
         Left as it is.
-    images, labels, epochs, seed, batch_size, lr, weight_decay, augment, after_epoch, progress
+    images, labels, epochs, seed, batch_size, lr, weight_decay, augment, objective, after_epoch, progress
         As for `training.fit`; ``after_epoch`` gets the train form, whose accuracy is that of the network to be
         deployed.
     weight_bits, activation_bits, per_channel, range, weight_range : as for `conversion.convert`.
@@ -125,6 +126,7 @@ def train(
         lr=lr,
         weight_decay=weight_decay,
         augment=augment,
+        objective=objective,
         after_step=freeze,
         after_epoch=after_epoch,
         checkpoint=checkpoint,
