@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from compress_lib import checks
 from compress_lib.distillation import teachers
-from compress_lib.distillation.logits import check
+from compress_lib.distillation.logits import check, check_labels
 
 
 def loss(
@@ -57,14 +57,13 @@ def loss(
     Raises
     ------
     TypeError, ValueError
-        For logits of unequal or other shapes or with NaN, labels that do not fit them, or numbers out of range.
+        For logits of unequal or other shapes or not finite, labels that do not fit them, or numbers out of range.
     """
     check(student_logits, teacher_logits, ensembles=False)
     count, classes = student_logits.shape
     if classes < 2:
         raise ValueError(f"student_logits must have at least two classes, got {classes}")
-    if labels.shape != (count,) or labels.is_floating_point():
-        raise ValueError(f"labels must be ({count},) whole numbers, got {tuple(labels.shape)} of {labels.dtype}")
+    check_labels(labels, student_logits)
     checks.positive("temperature", temperature)
     checks.non_negative("alpha", alpha)
     if not isinstance(beta, Tensor):

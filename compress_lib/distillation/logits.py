@@ -50,7 +50,8 @@ def distillation_loss(
     Raises
     ------
     TypeError, ValueError
-        For logits of unequal or other shapes, or with NaN; a temperature that is not positive; a weight outside [0, 1].
+        For logits of unequal or other shapes, of no image, or not finite; labels that are no class numbers of these
+        images; a temperature that is not positive; a weight outside [0, 1].
     """
     check(student_logits, teacher_logits)
     checks.positive("temperature", temperature)
@@ -61,6 +62,7 @@ def distillation_loss(
     soft = temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
     if labels is None:
         return soft
+    check_labels(labels, student_logits)
     return weight * soft + (1 - weight) * F.cross_entropy(student_logits, labels)
 
 
@@ -92,15 +94,30 @@ def check(student_logits: Tensor, teacher_logits: Tensor, *, ensembles: bool = T
     theirs = tuple(teacher_logits.shape)
     if ensembles and len(theirs) == 3 and theirs[1] > 0:
         theirs = theirs[:1] + theirs[2:]
-    if student_logits.dim() != 2 or tuple(student_logits.shape) != theirs:
+    if student_logits.dim() != 2 or tuple(student_logits.shape) != theirs or not student_logits.numel():
         raise ValueError(
-            "student_logits and teacher_logits must both be (N, classes), "
+            "student_logits and teacher_logits must both be (N, classes), N at least 1, "
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
             f"{'; only those of an ensemble are (N, teachers, classes)' if ensembles else ''}"
         )
     for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
-        if logits.isnan().any():
-            raise ValueError(f"{name} must be numbers, but {logits.isnan().sum()} of {logits.numel()} are NaN")
+        finite = logits.isfinite()
+        if not finite.all():
+            raise ValueError(f"{name} must be finite, but {(~finite).sum()} of {finite.numel()} are NaN or infinite")
+
+
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Refuse labels that are not one class number for each row of ``logits``.
+
+    Raises
+    ------
+    ValueError
+    """
+    count, classes = logits.shape
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise ValueError(f"labels must be ({count},) whole numbers, got {tuple(labels.shape)} of {labels.dtype}")
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 def teacher_logits(teacher: nn.Module | Sequence[nn.Module], images: Tensor, *, batch_size: int = 250) -> Tensor:
@@ -140,7 +157,8 @@ def objective(
     ----------
     teacher : nn.Module or sequence of nn.Module, optional
         A copy is run on each batch, in evaluation mode and without gradients; the labels of the run are ``labels``, or
-        ``()`` for unlabelled images. Without a teacher they are the stored logits, or ``(labels, logits)``.
+        ``()`` for unlabelled images. Without a teacher they are the stored logits, or ``(labels, logits)``; these are
+        of images as they are, so ``augment=True`` needs the teacher.
     temperature, weight : float
         As for `distillation_loss`.
 

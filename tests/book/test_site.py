@@ -17,7 +17,8 @@ TYPESET = """[...document.querySelectorAll('.math')].filter((formula) => {
     const seen = (math) => math.closest('details:not([open]), [popover]') || math.getClientRects().length;
     return all.length && all.every(seen);
 }).length"""
-API, API_PAGES = "book/api/", 5  # generated from one template: on each day other ones are opened
+API, API_PAGES = "book/api/", 3  # generated from one template: on each day other ones are opened
+DARK_CHAPTERS = 4  # on each day others; a color is wrong in all of them, or in one diagram
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,12 @@ def visits(browser, address, pages):
     generated = [path for path in pages if path.startswith(API)]
     day = random.Random(datetime.date.today().toordinal())
     looked_at = {*pages} - {*generated} | {*day.sample(generated, API_PAGES)}
-    return {path: visit(browser, address, path) for path in sorted(looked_at)}
+    chapters = [f"notebooks/{path.stem}.html" for path in CHAPTERS]
+    dark = looked_at - {*chapters} | {*day.sample(chapters, DARK_CHAPTERS)}
+    return {path: visit(browser, address, path, path in dark) for path in sorted(looked_at)}
 
 
-def visit(browser, address, path):
+def visit(browser, address, path, dark):
     page = new_page(browser, color_scheme="light", viewport={"width": 1280, "height": 900})
     troubles = watch(page, address)
     network = page.context.new_cdp_session(page)
@@ -50,8 +53,9 @@ def visit(browser, address, path):
     page.set_viewport_size({"width": 1280, "height": 900})
     thin(page)
     found["light"] = violations(page, "light", WCAG)
-    page.emulate_media(color_scheme="dark")
-    found["dark"] = violations(page, "dark", CONTRAST)
+    if dark:
+        page.emulate_media(color_scheme="dark")
+        found["dark"] = violations(page, "dark", CONTRAST)
     page.close()
     return found
 
@@ -144,7 +148,7 @@ def test_each_page_has_one_title(soups):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(visits, theme):
-    assert {path: visit[theme] for path, visit in visits.items() if visit[theme]} == {}
+    assert {path: visit[theme] for path, visit in visits.items() if visit.get(theme)} == {}
 
 
 def test_axe_would_find_something(browser):

@@ -94,7 +94,7 @@ def test_bad_arguments():
     student, teacher, labels = logits()
     with pytest.raises(ValueError, match=r"got \(6, 4\) and \(6, 3\)"):
         distillation_loss(student, teacher[:, :3])
-    with pytest.raises(ValueError, match=r"must both be \(N, classes\), got \(4,\)"):
+    with pytest.raises(ValueError, match=r"must both be \(N, classes\), N at least 1, got \(4,\)"):
         distillation_loss(student[0], teacher[0])
     for temperature in (0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="temperature must be positive and finite"):
@@ -128,14 +128,26 @@ def test_an_ensemble_that_is_certain_of_different_classes_is_no_nan():
     torch.testing.assert_close(student.grad, torch.tensor([[1 / 3 - 1 / 2, 1 / 3 - 1 / 2, 1 / 3]]))
 
 
-def test_nan_is_refused_by_name():
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused_by_name(wrong):
     student, teacher, _ = logits()
     broken = teacher.clone()
-    broken[2, 1] = math.nan
-    with pytest.raises(ValueError, match="teacher_logits must be numbers, but 1 of 24 are NaN"):
+    broken[2, 1] = wrong
+    with pytest.raises(ValueError, match="teacher_logits must be finite, but 1 of 24 are NaN or infinite"):
         distillation_loss(student, broken)
-    with pytest.raises(ValueError, match="student_logits must be numbers"):
+    with pytest.raises(ValueError, match="student_logits must be finite"):
         distillation_loss(broken, teacher)
+
+
+def test_labels_must_be_the_class_numbers_of_these_images():
+    student, teacher, labels = logits()
+    with pytest.raises(ValueError, match=r"labels must be \(6,\) whole numbers, got \(6, 4\) of torch.float32"):
+        distillation_loss(student, teacher, teacher.softmax(1).float())
+    for wrong in (labels - 5, labels + 4):
+        with pytest.raises(ValueError, match="labels must be from 0 to 3, got"):
+            distillation_loss(student, teacher, wrong)
+    with pytest.raises(ValueError, match=r"N at least 1, got \(0, 4\) and \(0, 4\)"):
+        distillation_loss(student[:0], teacher[:0])
 
 
 def test_teacher_logits_are_those_of_evaluation_mode_and_leave_every_mode_as_it_was(fashion):
