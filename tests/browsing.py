@@ -93,10 +93,26 @@ def watch(page: Page, address: str) -> list[str]:
 
 
 def settle(page: Page, url: str) -> None:
-    """Open ``url`` and wait until it has loaded what it loads."""
+    """Open ``url`` and wait until it has loaded what it loads, and all explorers run."""
     page.goto(url)
     page.wait_for_load_state("networkidle")
+    wake(page)
     page.evaluate("() => document.fonts.ready.then(() => true)")
+
+
+def lay_out(page: Page) -> None:
+    """Have all of the page laid out, not only what is near the window."""
+    page.add_style_tag(content="section {content-visibility: visible !important}")
+
+
+def wake(page: Page) -> None:
+    """`lay_out`, and come near every explorer, which is when it starts; then be where one was."""
+    lay_out(page)
+    at = page.evaluate("scrollY")
+    for place in page.locator(".explorer-place[data-model-id]").all():
+        place.scroll_into_view_if_needed()
+        place.and_(page.locator("[data-live]")).wait_for()
+    page.evaluate("(at) => scrollTo(0, at)", at)
 
 
 def unfold(page: Page) -> None:

@@ -2,7 +2,8 @@
 //
 // MyST-NB writes the notebook's widget state into the page. For each place that names a model of that state, this script
 // makes the few functions of a model that anywidget's front-end format asks for (https://anywidget.dev/en/afm/), imports
-// the widget's own module and lets it draw in place of the static figure. If anything fails, the figure stays.
+// the widget's own module and lets it draw in place of the static figure: when the reader comes near, or follows a link to
+// a position. If anything fails, the figure stays.
 // A classic script, because browsers refuse module scripts from file://, where the built book is also read.
 (() => {
   "use strict";
@@ -66,6 +67,20 @@
     place.dataset.live = "true"; // the figure is hidden, and printed
   }
 
+  /** Once: when a place is less than a screen away, or the page's address asks for it. */
+  function whenNear(place, address, act) {
+    const observer = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && go(), { rootMargin: "100% 0px" });
+    const asked = () => address.asked() && go();
+    function go() {
+      observer.disconnect();
+      removeEventListener("hashchange", asked);
+      act();
+    }
+    observer.observe(place);
+    addEventListener("hashchange", asked);
+    asked();
+  }
+
   const saved = document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]');
   const state = Object.assign({}, ...[...saved].map((script) => JSON.parse(script.textContent).state));
   const names = new Map(); // a second explorer of a kind is called towers-2 in addresses
@@ -75,6 +90,6 @@
     const { module } = entry.state;
     names.set(module, (names.get(module) ?? 0) + 1);
     const name = names.get(module) === 1 ? module : `${module}-${names.get(module)}`;
-    start(place, entry.state, name).catch((error) => console.error("explorer:", error));
+    whenNear(place, makeAddress(name), () => start(place, entry.state, name).catch((error) => console.error("explorer:", error)));
   }
 })();

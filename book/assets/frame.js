@@ -1,4 +1,4 @@
-// What the theme's scripts leave undone around the text: its drawers, and paper.
+// What the theme's scripts leave undone around the text: its drawers, what scrolls, and paper.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -17,6 +17,15 @@
       drawer.close();
     });
   }
+
+  // What is wider than its place takes the focus, so that keys can scroll it: known as soon as it has a size, or another.
+  const scrolls = (element) => element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight;
+  const sized = new ResizeObserver((changes) => {
+    const found = changes.map(({ target }) => [target, scrolls(target)]); // all read first, then all written
+    for (const [element, does] of found) element.tabIndex = does ? 0 : -1;
+  });
+  const boxes = "pre, .cell_output > .output, .pst-scrollable-table-container";
+  for (const element of root.querySelectorAll(boxes)) sized.observe(element);
 
   // On paper all that is folded is open and the page is light; afterwards everything is as it was.
   let folded = [];

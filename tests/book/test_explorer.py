@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from browsing import SWEEP, explorer_modules, new_page, on_one_screen, settle, unlock, watch
+from browsing import SWEEP, explorer_modules, new_page, on_one_screen, settle, unlock, wake, watch
 from bs4 import BeautifulSoup
 from chapters import CHAPTERS, ROOT, code_cells, output_text, read
 from scipy.stats import spearmanr
@@ -272,6 +272,7 @@ def test_explorers_run_from_a_folder_without_any_server(browser, site, explorers
     page.on("pageerror", lambda error: errors.append(str(error)))
     for path, _ in explorers:
         page.goto((site / path).as_uri())
+        wake(page)
         page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
     page.close()
     assert not errors

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import CONTRAST, WCAG, new_page, settle, watch
+from browsing import CONTRAST, WCAG, lay_out, new_page, settle, wake, watch
 
 CHAPTER, CHAPTERS_LINK = "notebooks/02-pruning-weights.html", ".bd-docs-nav a[href*='02-'], .bd-docs-nav .current > a"
 HOW_TO_READ = "book/how-to-read.html"
@@ -79,6 +79,7 @@ def test_a_quiz_is_played_by_pointer_and_by_keyboard(reader):
     assert reader.score() == "3 of 4 right at the first try." and reader.progress() == "quiz 3 of 4"
 
     reader.page.reload()
+    wake(reader.page)
     assert reader.score() == "3 of 4 right at the first try." and reader.progress() == "quiz 3 of 4"
     verdicts = reader.page.locator(".verdict").all_inner_texts()
     assert verdicts == ["No, your first answer", *["Right, your first answer"] * 3]
@@ -98,6 +99,7 @@ def test_opening_a_solution_or_pressing_the_button_is_trying(reader):
     assert reader.progress() == "2 exercises tried"
     buttons.nth(0).click()
     reader.page.reload()
+    wake(reader.page)
     assert reader.progress() == "1 exercise tried" and buttons.all_inner_texts()[:2] == ["Mark as tried", "Tried"]
 
 
@@ -207,10 +209,12 @@ def test_what_is_damaged_or_gone_counts_as_nothing(reader):
 def test_without_scripts_the_answers_unfold(browser, address):
     page = browser.new_page(java_script_enabled=False)
     page.goto(f"{address}/{CHAPTER}")
+    lay_out(page)
     answer = page.locator("#quiz details").first
     assert not answer.locator("p").is_visible()
     answer.locator("summary").click()
     assert answer.locator("p").is_visible()
     page.goto(f"{address}/{HOW_TO_READ}")
+    lay_out(page)
     assert page.locator("#remembered").inner_text() == "Without scripts, nothing is remembered."
     page.close()

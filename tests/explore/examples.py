@@ -3,7 +3,6 @@
 Where there is none, `example` asks the module for its explorer as it is.
 """
 
-import functools
 import importlib
 import zlib
 
@@ -13,7 +12,6 @@ from torch import nn
 from compress_lib import cost
 
 
-@functools.cache
 def example(module: str):
     """The explorer of a module, the same one each time."""
     build = importlib.import_module(f"compress_lib.explore.{module}").explorer

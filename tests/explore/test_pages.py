@@ -1,10 +1,14 @@
 """Every explorer on a page of its own: no trouble, nothing that axe-core finds, nothing wider than a phone."""
 
+import functools
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import CONTRAST, SWEEP, WCAG, explorer_modules, new_page, on_one_screen, unlock, watch
 from examples import example
 from exploring import standalone
+
+example = functools.cache(example)  # nothing here changes one
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 390, 844)])

@@ -27,7 +27,7 @@ const KINDS = {
 };
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-const count = (number) => number.toLocaleString("en-US");
+const { format: count } = new Intl.NumberFormat("en-US");
 const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}\u00a0%`;
 const times = (ratio) => `${ratio >= 10 ? Math.round(ratio) : ratio.toFixed(1)}×`;
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
@@ -47,30 +47,35 @@ const button = (text, action, properties = {}) => {
   return node;
 };
 
-/** Fill a canvas, place by place: `color(i)` gives a color as `opaque` does. */
-function paint(canvas, width, height, color) {
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const picture = new ImageData(width, height);
+/** Fill a canvas, place by place: `color(i)` gives a color as `opaque` does. Of one that has its size, from `left` to `right`. */
+function paint(canvas, width, height, color, left = 0, right = width) {
+  if (canvas.width !== width || canvas.height !== height) {
+    Object.assign(canvas, { width, height });
+    [left, right] = [0, width];
+  }
+  if (left === right) return;
+  const picture = new ImageData(right - left, height);
   const dots = new Uint32Array(picture.data.buffer);
-  for (let i = 0; i < dots.length; i += 1) dots[i] = color(i);
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  for (let y = 0, at = 0; y < height; y += 1) for (let x = left; x < right; x += 1, at += 1) dots[at] = color(y * width + x);
+  canvas.getContext("2d").putImageData(picture, left, 0);
 }
 
 const WHITE = 0xffffff;
 /** A color, blue · 65536 + green · 256 + red, with an opacity from 0 to 255. */
 const opaque = (color, opacity) => color + opacity * 2 ** 24;
 
-/** Colors of explorer.css, for canvases. */
-function colorsOf(root, names) {
-  const probe = make("span", { hidden: true });
-  root.append(probe);
-  const found = names.map((name) => {
+const known = new Map(); // colors of the present theme: to ask for one takes longer than to draw with all
+/** A color of explorer.css, for canvases. */
+function colorOf(root, name) {
+  if (!known.has(name)) {
+    const probe = make("span", { hidden: true });
     probe.style.color = `var(--ex-${name})`;
+    root.append(probe);
     const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
-    return [name, red + green * 256 + blue * 65536];
-  });
-  probe.remove();
-  return Object.fromEntries(found);
+    probe.remove();
+    known.set(name, red + green * 256 + blue * 65536);
+  }
+  return known.get(name);
 }
 
 // ------------------------------------------------------------------------------------------------------------ the pad
@@ -218,7 +223,8 @@ function makeStrip() {
   let rows = 1;
   let journey = 0; // the number of the animation that runs
 
-  function draw() {
+  /** All of it, or of what is drawn the bytes between two places. */
+  function draw(from = 0, to = file.length) {
     const scale = Math.min(devicePixelRatio || 1, 3);
     const width = Math.floor(canvas.clientWidth * scale);
     if (!width || !file.length) return;
@@ -226,15 +232,16 @@ function makeStrip() {
     const dot = Math.max(1, Math.floor(Math.sqrt((width * height) / file.length)));
     rows = Math.max(1, Math.floor(height / dot));
     const columns = Math.ceil(file.length / rows);
-    const colors = colorsOf(canvas.parentElement, ["ink", "off", "0", "1", "2", "3"]);
-    paint(canvas, columns * dot, rows * dot, (i) => {
+    const colors = Object.fromEntries(["ink", "off", "0", "1", "2", "3"].map((name) => [name, colorOf(canvas.parentElement, name)]));
+    const color = (i) => {
       const at = Math.floor((i % (columns * dot)) / dot) * rows + Math.floor(i / (columns * dot) / dot);
       if (at >= file.length) return 0;
       const kind = kindOf[at];
       const strength = 70 + Math.round((file[at] * 185) / 255);
       if (at >= read) return opaque(colors.off, 30 + (strength >> 3));
       return opaque(colors[KINDS[kind][1]], lit && lit !== kind ? strength >> 3 : strength);
-    });
+    };
+    paint(canvas, columns * dot, rows * dot, color, Math.floor(from / rows) * dot, Math.ceil(to / rows) * dot);
   }
   const partAt = (at) => parts.find((part) => at < part.to);
   const short = (kind) => KINDS[kind][0].split(":")[0];
@@ -282,10 +289,13 @@ function makeStrip() {
       const mine = (journey += 1);
       const started = performance.now();
       const idle = `${count(file.length)} bytes, a dot each, from top to bottom and on to the right. Touch one.`;
+      read = 0;
+      draw();
       const step = (now) => {
         if (mine !== journey) return;
-        read = still() ? file.length : Math.min(file.length, Math.ceil(((now - started) / DEMONSTRATION) * file.length));
-        draw();
+        const before = read;
+        read = still() ? file.length : Math.max(0, Math.min(file.length, Math.ceil(((now - started) / DEMONSTRATION) * file.length)));
+        draw(before, read);
         says.textContent = read < file.length ? `Byte ${count(read)}: ${words(partAt(read))}` : idle;
         if (read < file.length) requestAnimationFrame(step);
       };
@@ -390,7 +400,7 @@ async function render({ model, el }) {
 
   /** Compute and show the answer to what is on the pad. */
   function answer(raster) {
-    const { ink } = colorsOf(root, ["ink"]);
+    const ink = colorOf(root, "ink");
     paint(pad.canvas, PAD, PAD, (at) => opaque(ink, raster[at]));
     const image = picked === null ? photographed(raster) : images[picked].levels;
     paint(seen, SIDE, SIDE, (at) => opaque(WHITE, image ? image[at] : 0));
@@ -540,10 +550,11 @@ async function render({ model, el }) {
   pad.demonstrate(TSHIRT, still() ? 0 : DEMONSTRATION);
 
   const redraw = () => {
+    known.clear();
     answer(pad.raster);
     strip.draw();
   };
-  const resized = new ResizeObserver(strip.draw);
+  const resized = new ResizeObserver(() => strip.draw());
   resized.observe(strip.canvas);
   const recolored = new MutationObserver(redraw);
   recolored.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
