@@ -102,7 +102,11 @@ def settle(page: Page, url: str) -> None:
 
 def lay_out(page: Page) -> None:
     """Have all of the page laid out, not only what is near the window."""
-    page.add_style_tag(content="section {content-visibility: visible !important}")
+    page.evaluate(  # a style tag added by Playwright would wait for a script, where there may be none
+        """() => document.head.append(Object.assign(document.createElement("style"), {
+            textContent: "section {content-visibility: visible !important}",
+        }))"""
+    )
 
 
 def wake(page: Page) -> None:
