@@ -278,6 +278,21 @@ def test_explorers_run_from_a_folder_without_any_server(browser, site, explorers
     assert not errors
 
 
+def test_an_explorer_starts_when_the_reader_comes_near_or_follows_a_link(browser, address, explorers):
+    path, traits = next((path, traits) for path, traits in explorers if traits["module"] == "weight_threshold")
+    live = ".explorer-place[data-live]"
+    page = new_page(browser)
+    page.goto(f"{address}/{path}")
+    page.wait_for_load_state("networkidle")
+    assert not page.locator(live).count()
+    page.locator(".explorer-place[data-model-id]").first.scroll_into_view_if_needed()
+    page.locator(live).first.wait_for()
+    page.goto("about:blank")
+    page.goto(f"{address}/{path}#explorer={traits['module']}&k=2")
+    page.locator(live).first.wait_for()
+    page.close()
+
+
 def test_an_explorer_follows_the_theme(opened):
     page, root, _ = opened("weight_threshold", color_scheme="dark")
     color = "(e) => getComputedStyle(e).backgroundColor"
