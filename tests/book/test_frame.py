@@ -104,7 +104,7 @@ def test_the_list_of_chapters_opens_and_closes(page):
     assert_drawer(page, toggle, CHAPTERS)
     toggle.click()
     page.locator(CHAPTERS).get_by_role("link", name="Notation").click()
-    page.wait_for_function("location.href.endsWith('/notation.html')")
+    page.wait_for_url("**/notation.html")
 
 
 def test_the_contents_of_the_page_open_and_close(page):
@@ -158,7 +158,7 @@ def test_search_opens_from_a_button_and_from_the_keyboard(page):
     assert shown(page, SEARCH)
     page.keyboard.type("sparsity")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.href.endsWith('/search.html?q=sparsity')")
+    page.wait_for_url("**/search.html?q=sparsity")
 
 
 def test_a_browser_that_stores_nothing_has_the_same_controls(browser, address):
@@ -189,7 +189,7 @@ def test_without_scripts_all_is_there_and_nothing_is_dead(browser, address, sche
     link = page.locator(CHAPTERS).get_by_role("link", name="Notation")
     assert link.bounding_box()["y"] > page.locator("article h2").last.bounding_box()["y"], "below the text"
     link.click()
-    page.wait_for_function("location.href.endsWith('/notation.html')")
+    page.wait_for_url("**/notation.html")
     page.close()
 
 
