@@ -25,7 +25,7 @@
     for (const [element, does] of found) element.tabIndex = does ? 0 : -1;
   });
   const boxes = "pre, .cell_output > .output, .pst-scrollable-table-container";
-  for (const element of root.querySelectorAll(boxes)) sized.observe(element);
+  for (const element of root.querySelectorAll(boxes)) sized.observe(element); // layout.html keeps these from document's
 
   // On paper all that is folded is open and the page is light; afterwards everything is as it was.
   let folded = [];
