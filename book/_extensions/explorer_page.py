@@ -43,6 +43,7 @@ class StaticExplorers(SphinxPostTransform):
                 continue
             figure["alt"] = model["alt"]
             figure["classes"].append("explorer-figure")
+            figure["loading"] = "lazy"  # most readers never see it: the explorer takes its place
             opening = nodes.raw("", f'<div class="explorer-place" data-model-id="{view["model_id"]}">', format="html")
             bundle.replace_self([opening, figure, nodes.raw("", "</div>", format="html")])
 

@@ -115,7 +115,9 @@ def test_every_explorer_of_every_page_is_live(open_pages, explorers):
         page, troubles = open_pages(path)
         page.wait_for_function("document.querySelectorAll('.explorer-place:not([data-live])').length === 0")
         assert page.locator(".explorer .ex-sentence").count() == sum(p == path for p, _ in explorers)
-        assert page.locator(".explorer-figure:visible").count() == 0, "the figure makes room for the explorer"
+        figures = page.locator(".explorer-figure")
+        assert figures.locator("visible=true").count() == 0, "the figure makes room for the explorer"
+        assert figures.evaluate_all("all => all.every((image) => image.loading === 'lazy')")
         assert not troubles
 
 
