@@ -112,7 +112,7 @@ def objective(
     def decoupled(model: nn.Module, images: Tensor, targets: Any) -> Tensor:
         labels, logits = source.read(images, targets)
         if labels is None:
-            raise ValueError("labels are needed: the target part is that of the labelled class")
+            raise ValueError("labels are needed: the target part is that of the labeled class")
         outputs = model(images)
         soft = loss(outputs, logits, labels, alpha=alpha, beta=beta, temperature=temperature)
         return F.cross_entropy(outputs, labels) + soft

@@ -157,7 +157,7 @@ def objective(
     ----------
     teacher : nn.Module or sequence of nn.Module, optional
         A copy is run on each batch, in evaluation mode and without gradients; the labels of the run are ``labels``, or
-        ``()`` for unlabelled images. Without a teacher they are the stored logits, or ``(labels, logits)``; these are
+        ``()`` for unlabeled images. Without a teacher they are the stored logits, or ``(labels, logits)``; these are
         of images as they are, so ``augment=True`` needs the teacher.
     temperature, weight : float
         As for `distillation_loss`.
@@ -202,7 +202,7 @@ def distil(
     images : Tensor
         (N, C, H, W).
     labels : Tensor, optional
-        (N,) int64; None if the images are unlabelled.
+        (N,) int64; None if the images are unlabeled.
     temperature, weight : float
         As for `distillation_loss`.
     augment : bool

@@ -8,7 +8,7 @@ and ``scaled`` (the cross-entropy times a factor, so that it pulls as hard at an
 20,000 parameters are ``narrow-resnet-8`` and ``mlp-20``; ``resnet-20`` may have its convolutions replaced by cheap
 blocks (``--block``; Crowley et al., arXiv 1711.02613). What a row compares with, its ``model``, is the large network of
 the chapter, ResNet-20. The shipped teachers have seen all training images with their labels, those too that are
-unlabelled for a student, and those that settings are chosen on.
+unlabeled for a student, and those that settings are chosen on.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", choices=sorted(SETTINGS))
     parser.add_argument("--student", choices=methods.STUDENTS, help="(default narrow-resnet-8)")
     parser.add_argument("--block", help="of Moonshine, as G8, B2 or G8B2, in the place of the convolutions")
-    parser.add_argument("--labels", type=int, help="how many images are labelled (default 60000)")
+    parser.add_argument("--labels", type=int, help="how many images are labeled (default 60000)")
     parser.add_argument("--rest", choices=("unused", "teacher"), help="the other images, for the teacher (logits only)")
     parser.add_argument("--noise", type=float, help="the share of the labels that are wrong (default 0)")
     parser.add_argument("--epochs", type=int, help="each as many steps as 60,000 images make (default 4)")
@@ -100,7 +100,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError : a setting that the method does not have, or unlabelled images for a method that needs labels.
+    ValueError : a setting that the method does not have, or unlabeled images for a method that needs labels.
     """
     method = given["method"]
     defaults = harness.TRAINING | GIVEN | SETTINGS[method]

@@ -1,6 +1,6 @@
 """What a student of chapter 12 is given: images, the labels of some of them, and a teacher with its logits.
 
-A lesson is as long as the training set, however few the labels are. Where only the labelled images are used, they are
+A lesson is as long as the training set, however few the labels are. Where only the labeled images are used, they are
 repeated until they are as many, so all students of a table take the same number of steps, with the same learning rates,
 from the same starting weights, and in the same order. The images with labels are the first of those that the seed
 draws: with 300 labels they are among those with 1,000.
@@ -23,9 +23,9 @@ from compress_lib.distillation import logits as soft
 from compress_lib.experiments import harness
 from compress_lib.models import zoo
 
-UNLABELLED = -1
+UNLABELED = -1
 SAME_LABELS = "same-labels"  # the teacher that has seen no more labels than the student
-# How that one is trained, on the lesson without its unlabelled images.
+# How that one is trained, on the lesson without its unlabeled images.
 TEACHER: dict[str, Any] = {"model": "vgg-small", "epochs": 4, "lr": 0.1, "augment": True, "precision": "bf16"}
 PERMUTED = ("nothing", "others", "all")
 
@@ -37,7 +37,7 @@ class Lesson:
     Attributes
     ----------
     images : (N, 1, 28, 28) uint8.
-    labels : (N,) int64, `UNLABELLED` where there is none.
+    labels : (N,) int64, `UNLABELED` where there is none.
     teacher : in evaluation mode; None if there is none.
     logits : (N, classes), the teacher's.
     """
@@ -54,7 +54,7 @@ def draw(train: harness.Images, *, labels: int, rest: str, noise: float, seed: i
     Parameters
     ----------
     train : images and labels.
-    labels : how many images are labelled.
+    labels : how many images are labeled.
     rest : {"unused", "teacher"}
         The other images are left out, or are there without labels.
     noise : the share of the labels that another class takes the place of, drawn with equal chances.
@@ -76,7 +76,7 @@ def draw(train: harness.Images, *, labels: int, rest: str, noise: float, seed: i
     classes = len(data.CLASSES)
     given[wrong] = (given[wrong] + torch.randint(1, classes, (len(wrong),), generator=generator)) % classes
     if rest == "teacher":
-        return order, F.pad(given, (0, count - labels), value=UNLABELLED)
+        return order, F.pad(given, (0, count - labels), value=UNLABELED)
     repeated = torch.arange(count) % labels
     return order[repeated], given[repeated]
 

@@ -19,7 +19,7 @@ from compress_lib import training
 from compress_lib.distillation import attention_transfer, byot, dkd, fitnets, moonshine, one, teachers
 from compress_lib.distillation.logits import distillation_loss
 from compress_lib.experiments import harness
-from compress_lib.experiments.distillation_lessons import UNLABELLED, Lesson, loss_scale, virtual_logits
+from compress_lib.experiments.distillation_lessons import UNLABELED, Lesson, loss_scale, virtual_logits
 from compress_lib.models import zoo
 from compress_lib.models.resnet import ResNet
 
@@ -115,7 +115,7 @@ def train(
 def from_logits(
     teacher: nn.Module | None, *, temperature: float, weight: float
 ) -> Callable[[nn.Module, Tensor, Any], Tensor]:
-    """`compress_lib.distillation.logits.objective` for images of which only some are labelled.
+    """`compress_lib.distillation.logits.objective` for images of which only some are labeled.
 
     An image without a label has no cross-entropy, and counts in the mean all the same: a label means as much as it
     would if all images had one.
@@ -128,7 +128,7 @@ def from_logits(
         soft = distillation_loss(outputs, logits, temperature=temperature)
         if labels is None:
             return soft
-        hard = F.cross_entropy(teachers.precise(outputs), labels, ignore_index=UNLABELLED, reduction="sum")
+        hard = F.cross_entropy(teachers.precise(outputs), labels, ignore_index=UNLABELED, reduction="sum")
         return weight * soft + (1 - weight) * hard / len(images)
 
     return objective

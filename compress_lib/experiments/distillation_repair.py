@@ -4,7 +4,7 @@ NETWORK is one of those that earlier chapters make: ``filters`` (vgg-small witho
 makes it, chapter 3), ``2-bit`` and ``3-bit`` (vgg-small with weights and activations of so many bits, as ``quantize
 qat``, chapter 5), ``xnor`` (XNOR-Net, as ``binarize``, chapter 8) and ``weights`` (LeNet-300-100 with a twelfth of its
 weights, as ``prune``, chapter 2). All is done as there; only what the training compares with is another. SOURCE is
-``labels``, ``teacher`` (labels and the uncompressed network) or ``unlabelled`` (that network alone). The uncompressed
+``labels``, ``teacher`` (labels and the uncompressed network) or ``unlabeled`` (that network alone). The uncompressed
 networks have seen the images that settings are chosen on, but for that of ``xnor``, which is trained here.
 """
 
@@ -41,7 +41,7 @@ CHAPTER = "12-distillation"
 SOURCES = {
     "labels": "repair with labels",
     "teacher": "repair with labels and a teacher",
-    "unlabelled": "repair with a teacher, without labels",
+    "unlabeled": "repair with a teacher, without labels",
 }
 SOFT: dict[str, Any] = {"temperature": 4.0, "weight": 0.9}  # weight: of the teacher, where there are labels too
 _QUANTIZED: dict[str, Any] = {"range": "mse", "weight_range": "mse", "epochs": 1, "images": 20_000, "lr": 0.01}
@@ -82,7 +82,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     ValueError : a setting that this network or this source does not have.
     """
     network, source = given["network"], given["source"]
-    of_source = {"labels": {}, "teacher": SOFT, "unlabelled": {"temperature": SOFT["temperature"]}}[source]
+    of_source = {"labels": {}, "teacher": SOFT, "unlabeled": {"temperature": SOFT["temperature"]}}[source]
     defaults = {"network": network, "source": source} | harness.TRAINING | NETWORKS[network] | of_source
     if unknown := given.keys() - defaults.keys():
         raise ValueError(f"{network} from {source} has no {min(unknown)!r}; it has {', '.join(defaults)}")

@@ -58,7 +58,7 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
     "one": _grid(ramp_length=(0.25, 1.0), lr=_LR),
 }
 # Factors of the learning rate that the network's own chapter has.
-REPAIR_LR = {"labels": (0.5, 1.0, 2.0, 4.0), "teacher": (1.0, 2.0), "unlabelled": (1.0, 2.0)}
+REPAIR_LR = {"labels": (0.5, 1.0, 2.0, 4.0), "teacher": (1.0, 2.0), "unlabeled": (1.0, 2.0)}
 
 
 @dataclass(frozen=True)

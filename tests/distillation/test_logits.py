@@ -171,17 +171,17 @@ def test_teacher_logits_are_those_of_evaluation_mode_and_leave_every_mode_as_it_
         teacher_logits("resnet", images)
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("several", [True, False])
-def test_stored_logits_give_the_run_that_a_teacher_on_each_batch_gives(fashion, labelled, several):
+def test_stored_logits_give_the_run_that_a_teacher_on_each_batch_gives(fashion, labeled, several):
     images, labels = fashion
     teacher = [convolutional(seed=3), mlp(seed=4)] if several else convolutional(seed=3).eval()
     run = {"epochs": 1, "seed": 0, "batch_size": 250, "progress": False}
     stored, live = mlp(), mlp()
-    given = labels if labelled else None
+    given = labels if labeled else None
     distil(stored, teacher, images, given, **run, temperature=2.0, weight=0.7)
     loss = objective(teacher, temperature=2.0, weight=0.7)
-    training.fit(live, images, labels if labelled else (), **run, objective=loss)
+    training.fit(live, images, labels if labeled else (), **run, objective=loss)
     for p, q in zip(stored.parameters(), live.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
     plain = mlp()
@@ -198,13 +198,13 @@ def test_without_weight_on_the_teacher_it_is_plain_training_bit_for_bit(fashion)
 
 
 @pytest.mark.parametrize("augment", [True, False])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_runs_resume_bit_for_bit(fashion, tmp_path, augment, labelled):
+@pytest.mark.parametrize("labeled", [True, False])
+def test_runs_resume_bit_for_bit(fashion, tmp_path, augment, labeled):
     images, labels = some(fashion)
     teacher = convolutional(seed=3)
 
     def train(student, **options):
-        return distil(student, teacher, images, labels if labelled else None, augment=augment, **options)
+        return distil(student, teacher, images, labels if labeled else None, augment=augment, **options)
 
     assert_resumes(train, convolutional, tmp_path)
 
@@ -239,7 +239,7 @@ def test_an_objective_without_a_teacher_says_what_it_needs(fashion):
         objective(weight=2)
 
 
-def test_it_trains_on_unlabelled_real_images(fashion):
+def test_it_trains_on_unlabeled_real_images(fashion):
     from compress_lib.models import zoo
 
     images, _ = fashion

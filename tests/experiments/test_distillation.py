@@ -31,17 +31,17 @@ def test_students_are_small(student):
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_where_all_are_labelled_it_is_the_loss_of_the_library():
+def test_where_all_are_labeled_it_is_the_loss_of_the_library():
     outputs, logits, labels = torch.randn(8, 10), torch.randn(8, 10), torch.randint(10, (8,))
     settings = {"temperature": 3.0, "weight": 0.7}
     objective = methods.from_logits(None, **settings)
     found = objective(lambda images: outputs, torch.zeros(8), (labels, logits))
     torch.testing.assert_close(found, distillation_loss(outputs, logits, labels, **settings))
-    labels[3:] = lessons.UNLABELLED
+    labels[3:] = lessons.UNLABELED
     hard = F.cross_entropy(outputs[:3], labels[:3]) * 3 / 8
     expected = 0.7 * distillation_loss(outputs, logits, temperature=3.0) + 0.3 * hard
     torch.testing.assert_close(objective(lambda images: outputs, torch.zeros(8), (labels, logits)), expected)
-    labels[:] = lessons.UNLABELLED
+    labels[:] = lessons.UNLABELED
     assert objective(lambda images: outputs, torch.zeros(8), (labels, logits)).isfinite()
 
 

@@ -28,7 +28,7 @@ def test_the_other_images_have_no_labels():
     train = numbered()
     index, labels = lessons.draw(train, labels=30, rest="teacher", noise=0, seed=3)
     assert sorted(index.tolist()) == list(range(200))
-    assert torch.equal(labels[:30], train[1][index[:30]]) and set(labels[30:].tolist()) == {lessons.UNLABELLED}
+    assert torch.equal(labels[:30], train[1][index[:30]]) and set(labels[30:].tolist()) == {lessons.UNLABELED}
     assert torch.equal(index[:30], lessons.draw(train, labels=30, rest="unused", noise=0, seed=3)[0][:30])
 
 

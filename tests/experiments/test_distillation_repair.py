@@ -26,7 +26,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize(
     ("network", "source"),
-    [("filters", "teacher"), ("filters", "unlabelled"), ("2-bit", "unlabelled"), ("xnor", "teacher"),
+    [("filters", "teacher"), ("filters", "unlabeled"), ("2-bit", "unlabeled"), ("xnor", "teacher"),
      ("weights", "labels"), ("weights", "teacher")],
 )  # fmt: skip
 def test_repair_writes_a_row_and_its_command_gives_it_again(call, small, network, source):
@@ -61,11 +61,11 @@ def test_what_the_training_compares_with(few_images, tmp_path, source, augment):
     expected = {
         "labels": torch.nn.functional.cross_entropy(outputs, labels[:16]),
         "teacher": distillation_loss(outputs, theirs, labels[:16], temperature=3.0, weight=0.7),
-        "unlabelled": distillation_loss(outputs, theirs, temperature=3.0),
+        "unlabeled": distillation_loss(outputs, theirs, temperature=3.0),
     }[source]
     given = tuple(part[:16] for part in targets) if isinstance(targets, tuple) else targets[:16]
     torch.testing.assert_close(objective(lambda _: outputs, batch, given), expected)
-    if source == "unlabelled":
+    if source == "unlabeled":
         assert not any(torch.equal(part, labels) for part in (targets if isinstance(targets, tuple) else [targets]))
 
 
@@ -106,7 +106,7 @@ def test_settings_are_tried_out_on_held_out_images(few_images, small, tmp_path, 
     [
         (["filters", "labels", "--temperature", 2], "filters from labels has no 'temperature'"),
         (["filters", "labels", "--images", 100], "filters from labels has no 'images'"),
-        (["xnor", "unlabelled", "--weight", 0.5], "xnor from unlabelled has no 'weight'"),
+        (["xnor", "unlabeled", "--weight", 0.5], "xnor from unlabeled has no 'weight'"),
         (["2-bit", "labels", "--images", 385], "--images must be from 1 to 384, got 385"),
         (["weights", "teacher", "--weight", 2], "weight must be in [0, 1]"),
     ],
