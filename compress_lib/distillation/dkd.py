@@ -7,8 +7,8 @@ to the sum 1, the divergence is exactly
 
     KL(p ‖ q) = KL((p_t, 1 − p_t) ‖ (q_t, 1 − q_t)) + (1 − p_t) · KL(p̂ ‖ q̂).
 
-The more certain the teacher is of an image, the less the second part counts: its ranking of the wrong classes, which is
-what a label cannot say, is lost where it is most reliable. So the two parts get weights α and β of their own.
+The more certain the teacher is of the label, the less the second part counts, the ranking of the other classes. So the
+two parts get weights α and β of their own.
 """
 
 from collections.abc import Callable

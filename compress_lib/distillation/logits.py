@@ -26,7 +26,7 @@ def distillation_loss(
 
     The gradient of the first term in a student's logit is ``T (q − p) / N``. As T grows it tends to the difference of
     the two logits, each centered, over ``N · classes``: the factor T² is what keeps it from vanishing as 1/T², so that
-    ``weight`` means the same at every temperature.
+    ``weight`` means roughly the same at every temperature.
 
     Parameters
     ----------
