@@ -29,12 +29,14 @@ def check(model, path, shape, seed=0):
     assert outputs(path, x[:1]).shape == expected[:1].shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.ARCHITECTURES)
 def test_networks_of_the_zoo(name, tmp_path):
     torch.manual_seed(0)
     check(zoo.load(name) if name in zoo.NAMES else zoo.build(name), tmp_path / "model.onnx", (1, 28, 28))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small"])
 def test_networks_of_torchvision(name, tmp_path):
     torch.manual_seed(0)

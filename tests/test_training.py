@@ -58,6 +58,7 @@ def test_global_random_state_is_left_alone(fashion):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_loss_curve_of_one(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(

@@ -201,6 +201,7 @@ def process(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 @compiles
 def test_in_the_interpreter():
     arguments = "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__
