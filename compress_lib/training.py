@@ -7,8 +7,7 @@ Accelerate: the same call runs on one CPU, one GPU, or many machines. Chapters 0
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,13 @@ from torch.nn import functional as F
 
 from compress_lib import files
 from compress_lib.data import as_input
+from compress_lib.network.modes import evaluating
 from compress_lib.progress import progress_bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accuracy", "channels_last", "cross_entropy", "evaluating", "fit", "predict", "random_crop_flip"]
+__all__ = ["accuracy", "channels_last", "cross_entropy", "fit", "predict", "random_crop_flip"]
 
 Objective = Callable[[nn.Module, Tensor, Any], Tensor]
 
@@ -145,19 +145,6 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     with evaluating(model):
         batches = (channels_last(as_input(batch.to(device))) for batch in images.split(batch_size))
         return torch.cat([model(batch).cpu() for batch in batches])
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """While the block runs, the models are in evaluation mode; then each of their modules has its own mode again."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:

@@ -24,6 +24,7 @@ from compress_lib.distillation import features, teachers
 from compress_lib.distillation.logits import distillation_loss
 from compress_lib.distillation.teachers import Annealed, precise
 from compress_lib.network import watching
+from compress_lib.network.modes import evaluating
 
 
 class Regressor(nn.Sequential):
@@ -184,7 +185,7 @@ def pretrain(
     """
     frozen = teachers.frozen(teacher)
     batch = next(watching.batches(student, images[:2], 2))
-    with training.evaluating(student), torch.random.fork_rng(devices=[]):
+    with evaluating(student), torch.random.fork_rng(devices=[]):
         guided = features.up_to(student, student_layer, batch)
         with torch.no_grad():
             hint = features.up_to(frozen.to(batch.device), teacher_layer, batch)

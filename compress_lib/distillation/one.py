@@ -25,8 +25,8 @@ from compress_lib import checks
 from compress_lib.distillation.features import pooled
 from compress_lib.distillation.logits import distillation_loss
 from compress_lib.distillation.teachers import Annealed, precise
+from compress_lib.network.modes import evaluating
 from compress_lib.network.splitting import join, split
-from compress_lib.training import evaluating
 
 
 class Gate(nn.Module):

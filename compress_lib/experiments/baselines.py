@@ -92,7 +92,7 @@ def train(
     watched = held_out or test
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = zoo.build(name).to(memory_format=torch.channels_last)  # trains faster
+        model = zoo.build(name)
     history = training.fit(
         model,
         images,
@@ -105,7 +105,6 @@ def train(
     )
     card = None
     if PartialState().is_main_process:
-        model.to(memory_format=torch.contiguous_format)
         content = to_bytes(model.state_dict())
         asked = {"seed": seed} | ({"split": split} if split != "train" else {}) | _changed(name, changes)
         card = {

@@ -115,11 +115,8 @@ def measure(
             torch.manual_seed(seed)
             network = zoo.build(name, **options)
         run = "-".join([name, *_texts(options, "{}{}"), *map(str, length.values()), f"seed{seed}.pt"])
-        # With channels innermost, 1×1 and depthwise convolutions train up to twice as fast. What is in a checkpoint or
-        # a file does not depend on it; what is measured afterwards is in the usual layout again.
-        network.to(memory_format=torch.channels_last)
         history = training.fit(network, *chosen, seed=seed, checkpoint=work / run, **harness.fit_settings(recipe))
-        return network.to(memory_format=torch.contiguous_format), history
+        return network, history
 
     network, history = trained(name, options)
     is_baseline = name == BASELINE and not options

@@ -109,10 +109,10 @@ def prepare(recipe: Mapping, train: harness.Images, *, seed: int, work: Path) ->
 def _with_same_labels(images: Tensor, labels: Tensor, name: str, *, seed: int, work: Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        teacher = zoo.build(TEACHER["model"]).to(memory_format=torch.channels_last)
+        teacher = zoo.build(TEACHER["model"])
     path = work / f"teacher-{TEACHER['model']}-{TEACHER['epochs']}-{name}-seed{seed}.pt"
     training.fit(teacher, images, labels, seed=seed, checkpoint=path, **harness.fit_settings(TEACHER))
-    return teacher.to(memory_format=torch.contiguous_format)
+    return teacher
 
 
 def digest(model: nn.Module) -> str:

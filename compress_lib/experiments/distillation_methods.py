@@ -105,10 +105,9 @@ def train(
         student = STUDENTS[recipe["student"]].build()
         if recipe["block"] is not None:
             student, _ = moonshine.convert(student, recipe["block"])
-        student.to(memory_format=torch.channels_last)  # trains faster
         network, form, history = METHODS[recipe["method"]](student, lesson, recipe, fit)
     for model in (network, form):
-        model.to(memory_format=torch.contiguous_format).eval()
+        model.eval()
     return Trained(network, form, history)
 
 

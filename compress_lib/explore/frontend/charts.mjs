@@ -16,6 +16,7 @@
 
 const NBSP = "\u00a0";
 const MINUS = "\u2212";
+const grouped = new Intl.NumberFormat("en-US"); // made once: toLocaleString makes one for each number
 
 /** The book's number formats: format.bytes(12345) is "12.3 kB" (1 kB = 1000 bytes). */
 export const format = {
@@ -26,7 +27,7 @@ export const format = {
     const text = power < -4 ? value.toExponential(digits - 1) : value.toFixed(Math.max(0, Math.min(20, digits - 1 - power)));
     return (text.includes(".") && power >= -4 ? text.replace(/\.?0+$/, "") : text).replace("-", MINUS);
   },
-  count: (value) => (Number.isFinite(value) ? Math.round(value).toLocaleString("en-US") : "–"),
+  count: (value) => (Number.isFinite(value) ? grouped.format(Math.round(value)) : "–"),
   bytes(value) {
     if (!Number.isFinite(value)) return "–";
     const power = value < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(value) / 3));

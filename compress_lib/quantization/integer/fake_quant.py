@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compress_lib.data import as_input
+from compress_lib.network.modes import evaluating
 from compress_lib.quantization.integer import affine, observers
 from compress_lib.quantization.integer.observers import Observer
 from compress_lib.quantization.integer.qparams import QParams
-from compress_lib.training import evaluating
 
 WEIGHT_RANGES = ("min_max", "mse")
 
