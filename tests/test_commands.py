@@ -603,20 +603,6 @@ def test_compact_times_small_and_large_batches_in_both_layouts(few_images, timed
     assert layouts == [(layout, batch) for layout in ("contiguous_format", "channels_last") for batch in (1, 32)]
 
 
-def test_compact_trains_with_channels_innermost_and_measures_the_usual_layout(few_images, timed, tmp_path, monkeypatch):
-    seen = []
-    for module, name, count in ((training, "fit", 1), (harness, "quality_and_size", 2)):
-        real = getattr(module, name)
-
-        def spy(*args, real=real, name=name, count=count, **rest):
-            seen.append((name, channels_innermost(*args[:count])))
-            return real(*args, **rest)
-
-        monkeypatch.setattr(module, name, spy)
-    call_compact(monkeypatch, tmp_path, "plain-small", "alpha=0.25")
-    assert seen == [("fit", True), ("fit", True), ("quality_and_size", False)]
-
-
 def test_compact_trains_the_baseline_once_for_all(few_images, timed, tmp_path, monkeypatch):
     first = call_compact(monkeypatch, tmp_path, "plain-small", "alpha=0.25")
     assert set(first) == {"plain-small-1-640-0.05-seed5.pt", "plain-small-alpha0.25-1-640-0.05-seed5.pt"}
